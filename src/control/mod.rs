@@ -1,0 +1,3 @@
+//! The operator: signals, reload, systemd.
+
+pub mod systemd;
