@@ -6,9 +6,10 @@
 //! Whether the response answers what we asked, and which of its records belong to the answer, is not
 //! judged here.
 
+use super::MAX_MESSAGE;
 use super::ede::EdeCode;
-use super::edns::{EdnsRef, OPTION_ECS, OPTION_EDE};
-use super::header::{HEADER_LEN, HeaderRef, Rcode};
+use super::edns::{EdnsRef, OPTION_ECS};
+use super::header::{HEADER_LEN, HeaderRef, OPCODE_QUERY, Rcode};
 use super::name::{MAX_NAME, NameRef};
 use super::question::{Class, QuestionRef, RecordType, Ttl};
 
@@ -36,7 +37,7 @@ pub enum ResponseFault {
     /// A record runs past the end of the message.
     #[error("a record is malformed")]
     Record,
-    /// The counts end before the message does.
+    /// The counts end before the message does, or it is longer than 65,535 octets.
     #[error("octets after the last record")]
     TrailingOctets,
     /// A name is too long, runs out of the message or points forwards.
@@ -137,17 +138,15 @@ impl<'a> ResponseRef<'a> {
         if !header.is_response() {
             return Err(ResponseFault::NotResponse);
         }
-        if header.opcode() != 0 {
+        if header.opcode() != OPCODE_QUERY {
             return Err(ResponseFault::Opcode);
         }
         let [questions, answers, authorities, additionals] = header.counts();
         if questions != 1 {
             return Err(ResponseFault::QuestionCount);
         }
-        let question = bytes
-            .get(HEADER_LEN..)
-            .and_then(QuestionRef::parse)
-            .ok_or(ResponseFault::QuestionMismatch)?;
+        let question =
+            bytes.get(HEADER_LEN..).and_then(QuestionRef::parse).ok_or(ResponseFault::QuestionMismatch)?;
 
         let mut walk = Walk { message: bytes, at: HEADER_LEN + question.wire_len(), edns: None };
         let answer = walk.at;
@@ -156,7 +155,7 @@ impl<'a> ResponseRef<'a> {
         walk.section(authorities, Section::Authority)?;
         let additional = walk.at;
         walk.section(additionals, Section::Additional)?;
-        if walk.at != bytes.len() {
+        if walk.at != bytes.len() || bytes.len() > MAX_MESSAGE {
             return Err(ResponseFault::TrailingOctets);
         }
         Ok(Self { bytes, header, question, edns: walk.edns, answer, authority, additional })
@@ -179,8 +178,7 @@ impl<'a> ResponseRef<'a> {
 
     /// Returns the response code with the OPT record's upper bits (RFC 6891 §6.1.3).
     pub fn rcode(&self) -> Rcode {
-        let upper = self.edns.map_or(0, |edns| u16::from(edns.extended_rcode));
-        Rcode(upper << 4 | u16::from(self.header.rcode_low()))
+        Rcode::from_parts(self.header.rcode_low(), self.edns.map_or(0, |edns| edns.extended_rcode))
     }
 
     /// Returns the OPT record.
@@ -190,8 +188,7 @@ impl<'a> ResponseRef<'a> {
 
     /// Returns the first Extended DNS Error: its code and EXTRA-TEXT (RFC 8914 §2).
     pub fn ede(&self) -> Option<(EdeCode, &'a [u8])> {
-        let (code, text) = self.edns?.option(OPTION_EDE)?.split_first_chunk::<2>()?;
-        Some((EdeCode(u16::from_be_bytes(*code)), text))
+        self.edns?.ede()
     }
 
     /// Returns the SCOPE PREFIX-LENGTH of the Client Subnet option (RFC 7871 §6).
@@ -348,9 +345,8 @@ impl<'a> Iterator for PackedLabels<'a> {
                     self.at += 1 + label.len();
                     return Some(label);
                 }
-                // A checked name's pointers all lead backwards; the guard makes the end plain to see here, too.
-                Step::Pointer(target) if target < self.at => self.at = target,
-                Step::Pointer(_) => return None,
+                // It ends: a checked name's pointers lead to before the run of labels they close.
+                Step::Pointer(target) => self.at = target,
             }
         }
     }
@@ -394,26 +390,34 @@ struct Walk<'a> {
     edns: Option<EdnsRef<'a>>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Walks over the `count` records of a section.
     fn section(&mut self, count: u16, section: Section) -> Result<(), ResponseFault> {
         for _ in 0..count {
-            // A count that promises more than there is shows here, before anything else is done with it.
+            // A count that promises more than there is shows here, before it costs anything.
             if self.at >= self.message.len() {
                 return Err(ResponseFault::Record);
             }
             let owner_end = name_end(self.message, self.at).ok_or(ResponseFault::Name)?;
             let record = read_record(self.message, self.at, owner_end).ok_or(ResponseFault::Record)?;
+            self.at = record.end();
             if record.rtype == RecordType::OPT {
                 self.opt(&record, section)?;
             }
-            self.at = record.end();
         }
         Ok(())
     }
 
-    /// Takes the OPT record, if it may stand here.
-    fn opt(&mut self, record: &RecordRef<'_>, section: Section) -> Result<(), ResponseFault> {
+    /// Takes the OPT record, if it may stand here (RFC 6891 §6.1.1).
+    fn opt(&mut self, record: &RecordRef<'a>, section: Section) -> Result<(), ResponseFault> {
+        let misplaced = section != Section::Additional || record.owner.labels().next().is_some();
+        if misplaced || self.edns.is_some() {
+            return Err(ResponseFault::Opt);
+        }
+        let flags = self.message.get(record.ttl_offset..).and_then(<[u8]>::first_chunk);
+        let flags = u32::from_be_bytes(*flags.ok_or(ResponseFault::Opt)?);
+        let edns = EdnsRef::from_record(record.class.0, flags, record.rdata).ok_or(ResponseFault::Opt)?;
+        self.edns = Some(edns);
         Ok(())
     }
 }

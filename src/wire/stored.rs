@@ -9,8 +9,8 @@
 //! ```
 
 use super::ede::{Ede, EdeCode};
-use super::edns;
-use super::header::{HEADER_LEN, Rcode};
+use super::edns::{OPT_FIXED_LEN, write_opt};
+use super::header::{FLAG_AD, FLAG_CD, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, HEADER_LEN, MASK_RCODE, Rcode};
 use super::name::NameRef;
 use super::query::QueryRef;
 use super::question::{Class, QuestionRef, RecordType, Ttl};
@@ -89,9 +89,7 @@ impl StoredAnswer {
 
     /// Returns the response code, upper bits included.
     pub fn rcode(&self) -> Rcode {
-        let parts = self.parts();
-        let low = parts.message.get(3).map_or(0, |flags| flags & RCODE);
-        Rcode(u16::from(parts.prefix.rcode_upper) << 4 | u16::from(low))
+        self.parts().rcode()
     }
 
     /// Returns the EDE code that came with it.
@@ -219,22 +217,34 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// Returns the response code, upper bits included.
+    fn rcode(&self) -> Rcode {
+        let low = self.message.get(3).map_or(0, |flags| flags & MASK_RCODE);
+        Rcode::from_parts(low, self.prefix.rcode_upper)
+    }
+
     /// See [`StoredAnswer::render`]; `None` where that returns 0.
     fn render(&self, query: &QueryRef<'_>, ttl: TtlRule, ede: Option<&Ede>, out: &mut [u8]) -> Option<usize> {
         let question_end = self.prefix.question_end();
         if HEADER_LEN + query.question().wire_len() != question_end {
             return None;
         }
-        let stored_ede = self.prefix.ede.map(|code| Ede::new(code, ""));
-        let opt = Opt::choose(query, ede.or(stored_ede.as_ref()), out.len().checked_sub(self.message.len()));
-        let whole = opt.is_some();
-        let body = if whole { self.message } else { self.message.get(..question_end)? };
-        out.get_mut(..body.len())?.copy_from_slice(body);
-        out.get_mut(HEADER_LEN..question_end)?.copy_from_slice(query.bytes().get(HEADER_LEN..question_end)?);
-        if whole {
-            self.write_ttls(ttl, out);
+        // The OPT record is measured without its EDE, which goes before data goes (RFC 8914 §3).
+        let opt_len = if query.edns().is_some() { OPT_FIXED_LEN } else { 0 };
+        let fits = self.message.len() + opt_len <= out.len();
+        let body_len = if fits { self.message.len() } else { question_end };
+        let (body, room) = out.split_at_mut_checked(body_len)?;
+        body.copy_from_slice(self.message.get(..body_len)?);
+        body.get_mut(HEADER_LEN..question_end)?.copy_from_slice(query.bytes().get(HEADER_LEN..question_end)?);
+        if fits {
+            self.write_ttls(ttl, body);
         }
-        Some(body.len())
+        let opt_len = match query.edns() {
+            Some(_) => self.write_opt(query, ede, room)?,
+            None => 0,
+        };
+        self.write_header(query, fits, body)?;
+        Some(body_len + opt_len)
     }
 
     /// Writes the TTLs as `rule` says.
@@ -244,5 +254,168 @@ impl Parts<'_> {
             TtlRule::Aged { secs } => change_ttls(message, self.ttl_offsets, |ttl| ttl.saturating_sub(secs)),
             TtlRule::Fixed { secs } => change_ttls(message, self.ttl_offsets, |_| secs),
         }
+    }
+
+    /// Writes the OPT record to the start of `room` and returns its length.
+    fn write_opt(&self, query: &QueryRef<'_>, ede: Option<&Ede>, room: &mut [u8]) -> Option<usize> {
+        let given = ede.map(|ede| (ede.code, &*ede.text));
+        let ede = given.or(self.prefix.ede.map(|code| (code, "")));
+        write_opt(room, self.prefix.rcode_upper, query.dnssec_ok(), ede)
+    }
+
+    /// Turns the stored header into the reply's.
+    fn write_header(&self, query: &QueryRef<'_>, fits: bool, message: &mut [u8]) -> Option<()> {
+        let asked = query.header();
+        let has_edns = query.edns().is_some();
+        let header: &mut [u8; HEADER_LEN] = message.first_chunk_mut()?;
+        let [id_high, id_low, third, fourth, _, _, answers @ .., additional_high, additional] = header;
+        [*id_high, *id_low] = query.id().to_be_bytes();
+        *third = FLAG_QR | flag(FLAG_RD, asked.recursion_desired()) | flag(FLAG_TC, !fits);
+        // Without an OPT record the upper bits have no place, and the lower ones alone would tell a lie.
+        let rcode = if has_edns || self.prefix.rcode_upper == 0 { self.rcode() } else { Rcode::SERVFAIL };
+        let wants_ad = asked.authentic_data() || query.dnssec_ok();
+        *fourth = FLAG_RA
+            | flag(*fourth & FLAG_AD, wants_ad)
+            | flag(FLAG_CD, asked.checking_disabled())
+            | rcode.low();
+        if !fits {
+            answers.fill(0);
+        }
+        *additional_high = 0;
+        *additional = u8::from(has_edns);
+        Some(())
+    }
+}
+
+/// Returns `bit` if it is to be set.
+fn flag(bit: u8, set: bool) -> u8 {
+    if set { bit } else { 0 }
+}
+
+/// Reads the TTLs of a message.
+fn ttls<'m>(message: &'m [u8], offsets: &'m [[u8; 2]]) -> impl Iterator<Item = u32> + use<'m> {
+    offsets.iter().filter_map(|offset| {
+        let at = usize::from(u16::from_be_bytes(*offset));
+        message.get(at..)?.first_chunk().map(|field| u32::from_be_bytes(*field))
+    })
+}
+
+/// Replaces the TTLs of a message.
+fn change_ttls(message: &mut [u8], offsets: &[[u8; 2]], change: impl Fn(u32) -> u32) {
+    for offset in offsets {
+        let at = usize::from(u16::from_be_bytes(*offset));
+        if let Some(field) = message.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *field = change(u32::from_be_bytes(*field)).to_be_bytes();
+        }
+    }
+}
+
+/// What a stored answer says besides its records.
+#[derive(Clone, Copy, Debug)]
+struct Traits {
+    /// The EDE code.
+    ede: Option<EdeCode>,
+    /// The response code.
+    rcode: Rcode,
+    /// AD.
+    authentic_data: bool,
+}
+
+impl Traits {
+    /// Returns the header to store, with these counts of answer and authority records.
+    fn header(&self, [answers, authorities]: [u16; 2]) -> [u8; HEADER_LEN] {
+        let [an_high, an_low] = answers.to_be_bytes();
+        let [ns_high, ns_low] = authorities.to_be_bytes();
+        let fourth = FLAG_RA | flag(FLAG_AD, self.authentic_data) | self.rcode.low();
+        [0, 0, FLAG_QR | FLAG_RD, fourth, 0, 1, an_high, an_low, ns_high, ns_low, 0, 0]
+    }
+
+    /// Returns the prefix of an answer to `question`.
+    fn prefix(&self, question: &QuestionRef<'_>) -> Prefix {
+        let name_len = u8::try_from(question.name.as_bytes().len()).unwrap_or(u8::MAX);
+        Prefix { ede: self.ede, rcode_upper: self.rcode.extended(), name_len }
+    }
+}
+
+/// Octets before the TTL offsets.
+const PREFIX_LEN: usize = 7;
+
+/// What is known beside the message, so that rendering need not look for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Prefix {
+    /// The EDE code.
+    ede: Option<EdeCode>,
+    /// The bits of the response code that have no place in the header.
+    rcode_upper: u8,
+    /// Octets of the question's name.
+    name_len: u8,
+}
+
+impl Prefix {
+    /// Packs it together with the number of TTL offsets.
+    fn encode(self, ttl_count: u16) -> [u8; PREFIX_LEN] {
+        let [count_high, count_low] = ttl_count.to_be_bytes();
+        let [ede_high, ede_low] = self.ede.map_or(0, |ede| ede.0).to_be_bytes();
+        let has_ede = u8::from(self.ede.is_some());
+        [count_high, count_low, has_ede, ede_high, ede_low, self.rcode_upper, self.name_len]
+    }
+
+    /// Reads it and the number of TTL offsets.
+    fn decode(octets: [u8; PREFIX_LEN]) -> (Self, u16) {
+        let [count_high, count_low, has_ede, ede_high, ede_low, rcode_upper, name_len] = octets;
+        let ede = (has_ede != 0).then_some(EdeCode(u16::from_be_bytes([ede_high, ede_low])));
+        (Self { ede, rcode_upper, name_len }, u16::from_be_bytes([count_high, count_low]))
+    }
+
+    /// Returns where the question ends in the message.
+    fn question_end(self) -> usize {
+        HEADER_LEN + usize::from(self.name_len) + 4
+    }
+}
+
+/// Where a message is cut off: nothing before the cut points behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    /// Octets that stay.
+    end: usize,
+    /// Authority records that stay.
+    authorities: u16,
+}
+
+impl Cut {
+    /// Leaves only the answer section.
+    fn before_authority(response: &ResponseRef<'_>) -> Self {
+        Self { end: response.section_start(Section::Authority), authorities: 0 }
+    }
+}
+
+/// How the unwanted records leave a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AuthorityCut {
+    /// They all stand behind what stays.
+    Tail(Cut),
+    /// Some stand before an SOA record.
+    Rebuild,
+}
+
+impl AuthorityCut {
+    /// Finds what has to go. Pointers only lead backwards, so that cutting a tail off breaks none.
+    fn find(response: &ResponseRef<'_>, keep: Keep) -> Self {
+        let [_, _, authorities, _] = response.header().counts();
+        if keep.authority {
+            return Self::Tail(Cut { end: response.section_start(Section::Additional), authorities });
+        }
+        let mut cut = Cut::before_authority(response);
+        let mut dropped = false;
+        for record in response.records(Section::Authority) {
+            if record.rtype != RecordType::SOA {
+                dropped = true;
+            } else if dropped {
+                return Self::Rebuild;
+            } else {
+                cut = Cut { end: record.end(), authorities: cut.authorities + 1 };
+            }
+        }
+        Self::Tail(cut)
     }
 }
