@@ -176,7 +176,7 @@ impl<'a> HeaderRef<'a> {
     }
 
     /// Returns the third and the fourth octet.
-    fn flags(&self) -> [u8; 2] {
+    pub(crate) fn flags(&self) -> [u8; 2] {
         let [_, _, third, fourth, ..] = *self.0;
         [third, fourth]
     }
