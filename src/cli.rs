@@ -24,11 +24,13 @@ pub mod exit {
 /// A local privacy gateway for DNS: plain DNS in, DNS over HTTPS and DNS over TLS out.
 #[derive(Debug, Parser)]
 #[command(name = "veildns", version, long_version = LONG_VERSION, disable_version_flag = false, arg_required_else_help = false)]
-#[command(after_help = "Without a command the gateway runs. Without a file it listens on 127.0.0.1:5053 and asks Quad9 and Cloudflare:\n\
+#[command(
+    after_help = "Without a command the gateway runs. Without a file it listens on 127.0.0.1:5053 and asks Quad9 and Cloudflare:\n\
   \n  veildns                                  run with the built-in configuration\
   \n  dig @127.0.0.1 -p 5053 example.com       ask it\
   \n  veildns check --config veildns.toml      find every mistake in a file\
-  \n  veildns query example.com MX             ask once, and see who answered")]
+  \n  veildns query example.com MX             ask once, and see who answered"
+)]
 pub struct Cli {
     /// What to do; `run` when absent.
     #[command(subcommand)]
@@ -39,7 +41,14 @@ pub struct Cli {
 }
 
 /// Version, commit and crypto provider, for `--version`.
-const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("VEILDNS_COMMIT"), ", TLS by ", env!("VEILDNS_CRYPTO"), ")");
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("VEILDNS_COMMIT"),
+    ", TLS by ",
+    env!("VEILDNS_CRYPTO"),
+    ")"
+);
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -50,10 +59,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  veildns check --config /etc/veildns/veildns.toml")]
     Check(ConfigArgs),
     /// Ask once, through the same pipeline, and print the answer and where it came from.
-    #[command(after_help = "Examples:\n  veildns query example.com\n  veildns query example.com MX --upstream tls://dns.quad9.net\n  veildns query example.com AAAA --json")]
+    #[command(
+        after_help = "Examples:\n  veildns query example.com\n  veildns query example.com MX --upstream tls://dns.quad9.net\n  veildns query example.com AAAA --json"
+    )]
     Query(QueryArgs),
     /// Probe each server: connect, handshake and query times, TLS version, certificate, padding, ECS, DNSSEC.
-    #[command(after_help = "Examples:\n  veildns upstreams\n  veildns upstreams --all\n  veildns upstreams --json")]
+    #[command(
+        after_help = "Examples:\n  veildns upstreams\n  veildns upstreams --all\n  veildns upstreams --json"
+    )]
     Upstreams(UpstreamsArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  veildns completions bash > /etc/bash_completion.d/veildns")]
@@ -175,7 +188,16 @@ mod tests {
 
     #[test]
     fn no_command_means_run_with_its_flags() {
-        let cli = Cli::try_parse_from(["veildns", "--listen", "127.0.0.1:1", "--upstream", "quad9", "--upstream", "cloudflare"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "veildns",
+            "--listen",
+            "127.0.0.1:1",
+            "--upstream",
+            "quad9",
+            "--upstream",
+            "cloudflare",
+        ])
+        .unwrap();
         let Command::Run(run) = cli.into_command() else { panic!("not run") };
         assert_eq!(run.listen, ["127.0.0.1:1"]);
         assert_eq!(run.upstream, ["quad9", "cloudflare"]);

@@ -32,9 +32,15 @@ pub struct KeyRef<'a> {
 }
 
 impl<'a> KeyRef<'a> {
-    /// Returns the key with its hash. The builder is seeded per process, so that a stranger cannot
-    /// choose names that collide.
+    /// Returns the key with its hash.
     pub(super) fn hashed<'k>(&'k self, builder: &DefaultHashBuilder) -> HashedKey<'k, 'a> {
+        let hash = self.hash_with(builder);
+        HashedKey { key: self, hash: (hash & 0xFFFF_FFFF) as u32, shard_bits: (hash >> 32) as u32 }
+    }
+
+    /// Returns the hash of the key, letter case left out. The builder is seeded per process, so that a stranger cannot
+    /// choose names that collide.
+    pub(crate) fn hash_with(&self, builder: &DefaultHashBuilder) -> u64 {
         let mut hasher = builder.build_hasher();
         let name = self.question.name.as_bytes();
         let mut words = name.chunks_exact(8);
@@ -49,8 +55,7 @@ impl<'a> KeyRef<'a> {
                 | u64::from(partition.0) << 32,
         );
         hasher.write_u8(u8::from(dnssec_ok) | u8::from(checking_disabled) << 1);
-        let hash = hasher.finish();
-        HashedKey { key: self, hash: (hash & 0xFFFF_FFFF) as u32, shard_bits: (hash >> 32) as u32 }
+        hasher.finish()
     }
 }
 

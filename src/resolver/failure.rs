@@ -68,7 +68,7 @@ impl Failure {
 }
 
 /// What a reply from the failure cache says (RFC 9520, RFC 8914 §4.14).
-pub(super) const CACHED: Ede =
+pub(super) static CACHED: Ede =
     Ede::new(EdeCode::CACHED_ERROR, "asked a moment ago without success; retried soon");
 
 impl Cause {

@@ -103,7 +103,7 @@ impl Flight {
 
     /// Returns a server of the group.
     pub(super) fn server(&self, place: usize) -> Option<&Arc<Upstream>> {
-        self.entry()?.group.upstreams().get(place)
+        self.entry()?.group.upstreams.get(place)
     }
 
     /// Returns what an answer from this server is checked against.

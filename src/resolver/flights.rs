@@ -15,7 +15,8 @@ use crate::policy::Verdict;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
-use crate::upstream::group::{Attempts, Retry, after_rcode, after_transport};
+use crate::upstream::group::Attempts;
+use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
 use crate::upstream::{Sample, Upstream};
 use crate::wire::ede::Ede;
 use crate::wire::header::Rcode;
@@ -73,6 +74,15 @@ pub(super) struct Flights {
     telemetry: Arc<Telemetry>,
     /// Counters of the driver.
     block: Arc<Block>,
+}
+
+/// Why another server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// No answer so far.
+    Unanswered,
+    /// An answer whose rcode is no result.
+    NoResult,
 }
 
 /// How a flight ends.
@@ -238,7 +248,7 @@ impl Flights {
         let rehash =
             |slot: &u32| slots.get(index(*slot)).and_then(|slot| slot.flight.as_ref()).map_or(0, |f| f.hash);
         self.by_key.insert_unique(hash, slot, rehash);
-        self.attempt(slot, now);
+        self.attempt(slot, Reason::Unanswered, now);
         self.schedule(slot);
     }
 
@@ -252,11 +262,10 @@ impl Flights {
     }
 
     /// Asks the next server; ends the flight when there is none and nothing is awaited any more.
-    fn attempt(&mut self, slot: u32, now: Instant) {
+    fn attempt(&mut self, slot: u32, reason: Reason, now: Instant) {
         let Some(place) = self.slots.get_mut(index(slot)) else { return };
         let Some(flight) = place.flight.as_mut() else { return };
-        let next = if flight.sent.len() < MAX_ATTEMPTS { flight.next_server(now) } else { None };
-        let Some(server) = next else {
+        let Some(server) = flight.next_server(reason, now) else {
             if !flight.is_waiting() {
                 let ending = flight.last_resort();
                 self.end(slot, ending, now);
@@ -309,7 +318,7 @@ impl Flights {
                 impatient = true;
                 flight.causes.push((sent.server, Cause::TimedOut));
                 let entry = flight.snapshot.groups.get(flight.group);
-                if let Some(server) = entry.and_then(|entry| entry.group.upstreams().get(sent.server)) {
+                if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(sent.server)) {
                     server.observe(Sample::TimedOut, now);
                     server.counters().failed("timeout");
                 }
@@ -324,7 +333,7 @@ impl Flights {
             self.send_stale(slot, now);
         }
         if impatient {
-            self.attempt(slot, now);
+            self.attempt(slot, Reason::Unanswered, now);
         }
     }
 
@@ -379,14 +388,14 @@ impl Flights {
         {
             flight.causes.push((server, Cause::Transport(error)));
         }
-        self.go_on(slot, now);
+        self.go_on(slot, Reason::Unanswered, now);
     }
 
     /// Asks another server, unless one is being asked.
-    fn go_on(&mut self, slot: u32, now: Instant) {
+    fn go_on(&mut self, slot: u32, reason: Reason, now: Instant) {
         let Some(flight) = self.flight_mut(slot) else { return };
         if !flight.is_patient() {
-            self.attempt(slot, now);
+            self.attempt(slot, reason, now);
             self.schedule(slot);
         }
     }
@@ -408,17 +417,17 @@ impl Flights {
         let response = match response {
             Ok(response) => response,
             Err(fault) => {
-                upstream.observe(Sample::Failed { error: fault.to_string() }, now);
+                upstream.observe(Sample::Failed { error: fault.into() }, now);
                 upstream.counters().invalid(fault);
                 flight.causes.push((server, Cause::Invalid(fault)));
-                return self.go_on(slot, now);
+                return self.go_on(slot, Reason::Unanswered, now);
             }
         };
         let latency = now.saturating_duration_since(at);
-        let after = after_rcode(response.rcode(), response.ede().map(|(code, _)| code));
+        let retry = after_rcode(response.rcode(), response.ede().is_some_and(|(code, _)| is_dnssec(code)));
         upstream.observe(Sample::Answered { latency }, now);
         upstream.counters().answered(response.rcode(), latency);
-        match after {
+        match retry {
             Retry::No => {
                 let ending = self.judge(slot, server, &response, received.age_secs, now);
                 self.end(slot, ending, now);
@@ -427,7 +436,7 @@ impl Flights {
                 let answer = asked.keep(&response);
                 flight.causes.push((server, Cause::Rcode(response.rcode())));
                 flight.fallback.get_or_insert((answer, server));
-                self.go_on(slot, now);
+                self.go_on(slot, Reason::NoResult, now);
             }
         }
     }
@@ -443,7 +452,7 @@ impl Flights {
     ) -> Ending {
         let parts = self.flight(slot).and_then(|f| Some((f, f.key()?, f.entry()?, f.asked(server)?)));
         let Some((flight, key, entry, asked)) = parts else { return Ending::Failed(Failure::Stopping) };
-        let (verdict, _rule) = flight.snapshot.policy.on_answer(&key.question, response, entry.group.own());
+        let (verdict, _rule) = flight.snapshot.policy.on_answer(&key.question, response, entry.group.own);
         match verdict {
             Verdict::Pass | Verdict::Accept => {}
             Verdict::Answer(answer) => return Ending::Answer { answer, server },
@@ -566,9 +575,13 @@ impl Flights {
 
 impl Flight {
     /// Returns the next server of the group that may be asked.
-    fn next_server(&mut self, now: Instant) -> Option<usize> {
-        let entry = self.snapshot.groups.get(self.group)?;
-        self.attempts.next(&entry.group, now)
+    fn next_server(&mut self, reason: Reason, now: Instant) -> Option<usize> {
+        let group = &self.snapshot.groups.get(self.group)?.group;
+        match reason {
+            _ if self.sent.len() >= MAX_ATTEMPTS => None,
+            Reason::Unanswered => self.attempts.next(group, now),
+            Reason::NoResult => self.attempts.next_after_rcode(group, now),
+        }
     }
 
     /// Returns what is said when no server gave a usable answer: what one of them did say, an old answer, the reason.

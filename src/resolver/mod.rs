@@ -44,19 +44,19 @@ use tokio_util::sync::CancellationToken;
 /// TTL of a stale answer in seconds (RFC 8767 §4).
 const STALE_TTL_SECS: u32 = 30;
 /// Said with a stale answer (RFC 8914 §4.4).
-const STALE: Ede = Ede::new(EdeCode::STALE_ANSWER, "");
+static STALE: Ede = Ede::new(EdeCode::STALE_ANSWER, "");
 /// Said with a stale NXDOMAIN (RFC 8914 §4.20).
-const STALE_NXDOMAIN: Ede = Ede::new(EdeCode::STALE_NXDOMAIN, "");
+static STALE_NXDOMAIN: Ede = Ede::new(EdeCode::STALE_NXDOMAIN, "");
 
-/// What became of a query at once.
+/// What became of a query at once. `P` is another type only in tests of listeners.
 #[derive(Debug)]
-pub enum Step {
+pub enum Step<P = Pending> {
     /// A reply of so many octets was written.
     Reply(usize),
     /// No reply at all.
     Drop,
     /// Memory has no answer: make a `Waiter` and hand both to `enqueue`.
-    Wait(Pending),
+    Wait(P),
 }
 
 /// A query that memory could not answer, on its way to a flight.

@@ -73,11 +73,6 @@ impl Snapshot {
 /// rules as they are, another one otherwise, so that answers made under other rules are not found.
 fn partition(group: &Group, answer_side: u32) -> PartitionId {
     let mut hasher = DefaultHasher::new();
-    group.own().hash(&mut hasher);
-    for upstream in group.upstreams() {
-        upstream.spec().hash(&mut hasher);
-    }
-    answer_side.hash(&mut hasher);
-    let hash = hasher.finish();
-    PartitionId(u32::try_from((hash >> 32) ^ (hash & u64::from(u32::MAX))).unwrap_or_default())
+    (group.partition, answer_side).hash(&mut hasher);
+    PartitionId(u32::try_from(hasher.finish() >> 32).unwrap_or_default())
 }

@@ -27,7 +27,11 @@ impl UpstreamCounters {
 pub struct Telemetry {}
 impl Telemetry {
     /// Adds a block for one more thread.
-    pub fn block(&self) -> Arc<Block> { Arc::default() }
+    pub fn block(&self) -> Arc<Block> {
+        Arc::default()
+    }
     /// The counters of the server of this name; made at first use, kept for ever (bounded by the configuration).
-    pub fn upstream(&self, _name: &str) -> Arc<UpstreamCounters> { Arc::default() }
+    pub fn upstream(&self, _name: &str) -> Arc<UpstreamCounters> {
+        Arc::default()
+    }
 }

@@ -16,9 +16,24 @@ pub struct Readings {
 }
 /// One server at this moment.
 #[derive(Clone, Debug, Default)]
-pub struct UpstreamReading { pub name: String, pub up: bool, pub connections: u64, pub handshakes_full: u64, pub handshakes_resumed: u64 }
+pub struct UpstreamReading {
+    pub name: String,
+    pub up: bool,
+    pub connections: u64,
+    pub handshakes_full: u64,
+    pub handshakes_resumed: u64,
+}
 /// Reads them. Implemented by `app`.
-pub trait Gauges: Send + Sync { fn read(&self) -> Readings; }
+pub trait Gauges: Send + Sync {
+    fn read(&self) -> Readings;
+}
 
 /// Serves the page on `listener` until `cancel`; bounded connections, deadlines on reads.
-pub async fn serve(_listener: tokio::net::TcpListener, _telemetry: Arc<Telemetry>, _gauges: Arc<dyn Gauges>, _cancel: tokio_util::sync::CancellationToken) { let _: Option<SocketAddr> = None; }
+pub async fn serve(
+    _listener: tokio::net::TcpListener,
+    _telemetry: Arc<Telemetry>,
+    _gauges: Arc<dyn Gauges>,
+    _cancel: tokio_util::sync::CancellationToken,
+) {
+    let _: Option<SocketAddr> = None;
+}

@@ -176,6 +176,11 @@ impl<'a> ResponseRef<'a> {
         self.question
     }
 
+    /// Returns the question's name as a name of the message.
+    pub fn question_name(&self) -> PackedName<'a> {
+        PackedName { message: self.bytes, offset: HEADER_LEN }
+    }
+
     /// Returns the response code with the OPT record's upper bits (RFC 6891 §6.1.3).
     pub fn rcode(&self) -> Rcode {
         Rcode::from_parts(self.header.rcode_low(), self.edns.map_or(0, |edns| edns.extended_rcode))
@@ -295,6 +300,12 @@ impl<'a> PackedName<'a> {
     pub fn eq_packed(&self, other: &PackedName<'_>) -> bool {
         let same_place = self.offset == other.offset && std::ptr::eq(self.message, other.message);
         same_place || same_labels(self.labels(), other.labels())
+    }
+
+    /// Returns true when it lies below `ancestor` and is not `ancestor` itself, case ignored.
+    pub fn is_below(&self, ancestor: &PackedName<'_>) -> bool {
+        let (mine, theirs) = (self.labels().count(), ancestor.labels().count());
+        mine > theirs && same_labels(self.labels().skip(mine - theirs), ancestor.labels())
     }
 
     /// Writes it uncompressed, case kept. An `out` of [`MAX_NAME`] octets always suffices.
