@@ -29,10 +29,6 @@ const FAILURE_MEMORY_SECS: u32 = 2 * LONGEST_FAILURE_SECS;
 pub(super) struct Ticks(u32);
 
 impl Ticks {
-    /// The time the cache was made.
-    #[cfg(test)]
-    pub(super) const ZERO: Self = Self(0);
-
     /// Ticks in a second.
     const PER_SECOND: u32 = 10;
 
@@ -179,7 +175,7 @@ impl Facts {
             return Self { kind: Kind::Error, secs: 0 };
         };
         let records = || response.records(Section::Answer).chain(response.records(Section::Authority));
-        let smallest = records().map(|record| counted(record.ttl)).min();
+        let smallest = records().map(|record| record.ttl.0).min();
         if rcode != Rcode::NOERROR && rcode != Rcode::NXDOMAIN {
             return Self { kind: Kind::Error, secs: 0 };
         }
@@ -188,14 +184,139 @@ impl Facts {
         if rcode == Rcode::NOERROR && response.records(Section::Answer).any(holds) {
             return Self { kind: Kind::Positive, secs: smallest.unwrap_or(0) };
         }
-        let minimum =
-            response.records(Section::Authority).filter_map(|record| record.soa_minimum()).map(counted).min();
+        let minimum = response
+            .records(Section::Authority)
+            .filter_map(|record| record.soa_minimum())
+            .map(|ttl| ttl.0)
+            .min();
         let secs = smallest.unwrap_or(u32::MAX).min(minimum.unwrap_or(u32::MAX));
         Self { kind: Kind::Negative { has_soa: minimum.is_some() }, secs }
     }
 }
 
-/// Returns the seconds a TTL stands for: one with the top bit set counts as zero (RFC 2181 §8).
-fn counted(ttl: Ttl) -> u32 {
-    if ttl.0 > i32::MAX.unsigned_abs() { 0 } else { ttl.0 }
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Message, settings};
+    use super::*;
+
+    /// Kept so long.
+    fn kept(secs: u32) -> Fate {
+        Fate::Kept { secs }
+    }
+
+    #[test]
+    fn lives_of_answers() {
+        let a = || Message::ask("www.example.", RecordType::A);
+        let aaaa = || Message::ask("www.example.", RecordType::AAAA);
+        let nxdomain = || a().rcode(Rcode::NXDOMAIN);
+        let day = 86_400;
+        let table = [
+            ("one record", a().a(300), 0, kept(300)),
+            ("the smallest of several", a().cname(600).a(60).a(300), 0, kept(60)),
+            ("authority counts", a().a(300).authority(RecordType::NSEC, 20), 0, kept(20)),
+            ("less what HTTP says it is old", a().a(300), 100, kept(200)),
+            ("older than it may get", a().a(300), 300, Fate::Displaces),
+            ("max_ttl", a().a(day + 1), 0, kept(day)),
+            ("Age is subtracted before max_ttl", a().a(2 * day), day / 2, kept(day)),
+            ("TTL 0", a().cname(300).a(0), 0, Fate::Displaces),
+            ("top bit set counts as 0 (RFC 2181 section 8)", a().a(300).a(0x8000_0001), 0, Fate::Displaces),
+            ("SOA's MINIMUM", nxdomain().soa(900, 300), 0, kept(300)),
+            ("SOA's TTL", nxdomain().soa(200, 900), 0, kept(200)),
+            ("MINIMUM with the top bit set", nxdomain().soa(200, u32::MAX), 0, Fate::Displaces),
+            ("negative_max_ttl", nxdomain().soa(day, day), 0, kept(3600)),
+            ("NODATA", aaaa().soa(900, 600), 0, kept(600)),
+            ("a chain to nothing lives as long as its alias", aaaa().cname(30).soa(900, 600), 0, kept(30)),
+            ("NXDOMAIN after an alias", nxdomain().cname(700).soa(900, 800), 0, kept(700)),
+            ("negative and old", nxdomain().soa(900, 600), 500, kept(100)),
+            ("MINIMUM 0", nxdomain().soa(900, 0), 0, Fate::Displaces),
+            ("NXDOMAIN without SOA", nxdomain(), 0, kept(30)),
+            ("NODATA without SOA", aaaa(), 0, kept(30)),
+            ("a chain to nothing without SOA", aaaa().cname(900), 0, kept(30)),
+            ("without SOA, TTL less than the cap", aaaa().cname(9), 0, kept(9)),
+            (
+                "the alias itself was asked for",
+                Message::ask("www.example.", RecordType::CNAME).cname(900),
+                0,
+                kept(900),
+            ),
+            (
+                "the SOA itself was asked for",
+                Message::ask("example.", RecordType::SOA).soa_answer(7200, 60),
+                0,
+                kept(7200),
+            ),
+            ("ANY", Message::ask("www.example.", RecordType::ANY).a(900), 0, kept(900)),
+            ("SERVFAIL", a().rcode(Rcode::SERVFAIL), 0, Fate::Passes),
+            ("REFUSED with records", a().rcode(Rcode::REFUSED).a(300), 0, Fate::Passes),
+        ];
+        for (name, message, age, expected) in table {
+            assert_eq!(Rules::new(&settings()).terms(&message.stored(), age).fate, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn min_ttl_lengthens_but_never_beyond_the_upper_bounds() {
+        let mut settings = settings();
+        settings.min_ttl = Duration::from_secs(600);
+        settings.negative_max_ttl = Duration::from_secs(500);
+        let ask = || Message::ask("www.example.", RecordType::A);
+        let table = [
+            ("positive", ask().a(5), 0, kept(600), (600, 86_400)),
+            ("TTL 0", ask().a(0), 0, kept(600), (600, 86_400)),
+            ("long enough", ask().a(700), 0, kept(700), (600, 86_400)),
+            ("old", ask().a(700), 650, kept(600), (600, 600)),
+            ("negative", ask().soa(5, 5), 0, kept(500), (500, 500)),
+            ("no SOA", ask(), 0, kept(30), (30, 30)),
+        ];
+        for (name, message, age, fate, (floor, ceiling)) in table {
+            let expected = Terms { fate, floor: Ttl(floor), ceiling: Ttl(ceiling) };
+            assert_eq!(Rules::new(&settings).terms(&message.stored(), age), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_clients_ttl_of_an_absence_or_an_aged_answer_is_its_life() {
+        let rules = Rules::new(&settings());
+        let table = [
+            ("SOA TTL above MINIMUM", Message::ask("a.example.", RecordType::A).soa(7200, 300), 0, 300),
+            ("aged", Message::ask("a.example.", RecordType::A).cname(300).a(60), 20, 40),
+            (
+                "fresh: each record its own",
+                Message::ask("a.example.", RecordType::A).cname(300).a(60),
+                0,
+                86_400,
+            ),
+        ];
+        for (name, message, age, ceiling) in table {
+            assert_eq!(rules.terms(&message.stored(), age).ceiling, Ttl(ceiling), "{name}");
+        }
+    }
+
+    #[test]
+    fn failures_are_remembered_for_5_s_doubling_to_60() {
+        let secs: Vec<u32> = [1, 2, 3, 4, 5, 6, 255].into_iter().map(failure_secs).collect();
+        assert_eq!(secs, [5, 10, 20, 40, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_late_failure_begins_a_new_series() {
+        let secs = |secs: u32| Ticks(secs * Ticks::PER_SECOND);
+        assert_eq!(next_failure(0, secs(0), secs(0)), 1);
+        assert_eq!(next_failure(3, secs(100), secs(121)), 4);
+        assert_eq!(next_failure(255, secs(100), secs(161)), 255);
+        assert_eq!(next_failure(3, secs(100), secs(220)), 1);
+    }
+
+    #[test]
+    fn ticks_neither_run_backwards_nor_over() {
+        let epoch = crate::clock::now();
+        let at = |millis| Ticks::since(epoch, epoch + Duration::from_millis(millis));
+        assert_eq!(at(0).secs_until(at(999)), 0);
+        assert_eq!(at(0).secs_until(at(1000)), 1);
+        assert_eq!(at(5000).secs_until(at(1000)), 0);
+        assert_eq!(at(5000).until(at(1000)), 0);
+        let century = epoch + Duration::from_secs(100 * 365 * 86_400);
+        assert_eq!(Ticks::since(epoch, century), Ticks(u32::MAX));
+        assert_eq!(Ticks::since(century, epoch), Ticks(0));
+    }
 }

@@ -9,8 +9,12 @@ pub(crate) mod entry;
 pub(crate) mod eviction;
 pub mod key;
 pub(crate) mod lifetime;
+#[cfg(test)]
+mod samples;
 pub(crate) mod shard;
 pub(crate) mod slots;
+#[cfg(test)]
+mod tests;
 
 use self::entry::Serving;
 use self::lifetime::{Fate, Rules, Ticks, whole_secs};
