@@ -25,7 +25,7 @@ impl Gauges for GaugeReader {
     fn read(&self) -> Readings {
         let (cache_entries, cache_bytes) = self.core.cache().usage();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let upstreams = self.core.upstreams().iter().map(|upstream| {
+        let upstreams = self.core.upstreams().into_iter().map(|upstream| {
             let (handshakes_full, handshakes_resumed) = upstream.transport().handshakes();
             UpstreamReading {
                 name: upstream.name().to_owned(),
