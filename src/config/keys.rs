@@ -88,6 +88,7 @@ pub const KEYS: &[Key] = &[
     key("privacy.padding", Boolean, "true", "pad queries to multiples of 128 octets (RFC 8467)"),
     key("rebinding.protect", Boolean, "true", "drop answers that point public names at private addresses"),
     key("rebinding.allow", List, "[]", "suffixes that may point there; names of a route to servers of your own always may"),
+    key("policy.any", Text, "\"minimal\"", "a query for every type gets: minimal (RFC 8482) | forward"),
     key("tls.roots", Text, "\"webpki\"", "webpki (built in) | system"),
     key("tls.extra_ca_dir", Text, "\"certs\"", "every *.pem in this directory is trusted besides"),
     key("tls.min_version", Text, "\"1.2\"", "1.2 | 1.3"),

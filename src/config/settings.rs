@@ -94,7 +94,15 @@ pub enum Endpoint {
 impl Endpoint {
     /// True when queries leave unencrypted.
     pub fn is_plaintext(&self) -> bool {
-        matches!(self, Self::PlainUdp { .. } | Self::PlainTcp { .. })
+        self.address().is_some()
+    }
+
+    /// Returns where a plain server is; encrypted ones have `ServerSpec::addresses`.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::PlainUdp { address } | Self::PlainTcp { address } => Some(*address),
+            Self::Dot { .. } | Self::Doh { .. } => None,
+        }
     }
 }
 
