@@ -1,1 +1,304 @@
-//! stub
+//! Finds the addresses of a server that is configured by name only, by asking the other servers: encrypted ones, at addresses
+//! that are written down. So there is no plaintext query and no circle (a server never helps to find itself), and a wrong
+//! address does no harm but delay: the server has still to show its certificate. It does not connect (`transport::dial`).
+
+use super::retry::after_transport;
+use super::{Failure, Sample, Upstream};
+use crate::config::settings::{Endpoint, Host, ServerSpec};
+use crate::transport::{self, BoxFuture, Lookup, TransportError};
+use crate::wire::header::Rcode;
+use crate::wire::name::{MAX_NAME, Name, NameRef};
+use crate::wire::query::{SubnetOption, UpstreamQuery};
+use crate::wire::question::{Class, QuestionRef, RecordType};
+use crate::wire::response::{PackedName, RecordRef, ResponseFault, ResponseRef, Section};
+use arc_swap::ArcSwap;
+use futures_util::future::select;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// Servers asked in one look-up.
+const MOST_SERVERS: usize = 3;
+
+/// Aliases followed within an answer; content networks use two or three.
+const MOST_ALIASES: usize = 8;
+
+/// Addresses taken of each family.
+const MOST_ADDRESSES: usize = 8;
+
+/// Names remembered: far more than anybody has servers.
+const MOST_NAMES: usize = 64;
+
+/// How long an answer is used, whatever its TTL: not for every dial anew, and not for ever.
+const LIFETIME_SECS: (u32, u32) = (60, 3600);
+
+/// RFC 8305 §3: how long one family waits for the other, once it has its addresses.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// Looks servers' names up through other servers. Made empty: the servers' transports need it before there are servers.
+#[derive(Debug, Default)]
+pub struct Bootstrap {
+    /// Those that can help. Weak, because their transports hold this.
+    servers: ArcSwap<Vec<Weak<Upstream>>>,
+    /// What was found.
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// Addresses of one name.
+#[derive(Debug)]
+struct Known {
+    /// Both families, in the order to try.
+    addresses: Vec<IpAddr>,
+    /// From then on they are asked for again, and used only if nobody answers.
+    expires: Instant,
+}
+
+impl Lookup for Bootstrap {
+    fn addresses<'a>(
+        &'a self,
+        host: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Vec<IpAddr>, TransportError>> {
+        Box::pin(self.look_up(host, deadline))
+    }
+}
+
+impl Bootstrap {
+    /// Makes one that finds nothing until it has servers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Replaces the servers that may be asked. Those that are not encrypted or have no written address are passed over.
+    pub fn set_servers(&self, servers: &[Arc<Upstream>]) {
+        let helpers = servers.iter().filter(|server| can_help(server.spec())).map(Arc::downgrade).collect();
+        self.servers.store(Arc::new(helpers));
+    }
+
+    /// Returns the addresses of `host`. Cancel safe: what was asked is forgotten.
+    async fn look_up(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, TransportError> {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let now = crate::clock::now();
+        let (old, expires) = self.recall(&host).unzip();
+        if let (Some(addresses), Some(expires)) = (&old, expires)
+            && now < expires
+        {
+            return Ok(addresses.clone());
+        }
+        // Old addresses most likely still hold: part of the time is kept for trying them.
+        let deadline =
+            if old.is_some() { now + deadline.saturating_duration_since(now) / 2 } else { deadline };
+        match self.ask_around(&host, deadline).await {
+            Some(found) => Ok(self.remember(host, found, crate::clock::now())),
+            None => old.ok_or(TransportError::NoAddress { host }),
+        }
+    }
+
+    /// Asks one server after the other until one has addresses.
+    async fn ask_around(&self, host: &str, deadline: Instant) -> Option<Found> {
+        let name: Name = host.parse().ok()?;
+        for server in self.helpers(host) {
+            let now = crate::clock::now();
+            if now >= deadline {
+                break;
+            }
+            let found = ask(&server, name.view(), deadline.min(now + server.attempt_timeout())).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Returns the servers to ask about `host`, those that are up first.
+    fn helpers(&self, host: &str) -> Vec<Arc<Upstream>> {
+        let servers = self.servers.load();
+        let mut helpers: Vec<_> = servers.iter().filter_map(Weak::upgrade).collect();
+        helpers.retain(|server| !is_at(server.spec(), host));
+        helpers.sort_by_cached_key(|server| !server.is_up());
+        helpers.truncate(MOST_SERVERS);
+        helpers
+    }
+
+    /// Returns what is known of a name, however old.
+    fn recall(&self, host: &str) -> Option<(Vec<IpAddr>, Instant)> {
+        self.known().get(host).map(|known| (known.addresses.clone(), known.expires))
+    }
+
+    /// Keeps what was found for its lifetime, and returns the addresses.
+    fn remember(&self, host: String, found: Found, now: Instant) -> Vec<IpAddr> {
+        let (least, most) = LIFETIME_SECS;
+        let expires = now + Duration::from_secs(u64::from(found.ttl_secs.clamp(least, most)));
+        let addresses = found.interleaved();
+        let mut known = self.known();
+        if known.len() >= MOST_NAMES && !known.contains_key(&host) {
+            known.retain(|_, old| old.expires > now);
+        }
+        if known.len() < MOST_NAMES || known.contains_key(&host) {
+            known.insert(host, Known { addresses: addresses.clone(), expires });
+        }
+        addresses
+    }
+
+    /// Locks what was found; a panic elsewhere leaves it good.
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns true for a server that can be asked without a look-up and in private.
+fn can_help(spec: &ServerSpec) -> bool {
+    let has_address = match &spec.endpoint {
+        Endpoint::Dot { host, .. } | Endpoint::Doh { host, .. } => {
+            !spec.addresses.is_empty() || matches!(host, Host::Address(_))
+        }
+        Endpoint::PlainUdp { .. } | Endpoint::PlainTcp { .. } => false,
+    };
+    has_address && !spec.endpoint.is_plaintext()
+}
+
+/// Returns true for a server that is known by this name.
+fn is_at(spec: &ServerSpec, name: &str) -> bool {
+    match &spec.endpoint {
+        Endpoint::Dot { host: Host::Name(own), .. } | Endpoint::Doh { host: Host::Name(own), .. } => {
+            own.trim_end_matches('.').eq_ignore_ascii_case(name)
+        }
+        Endpoint::Dot { host: Host::Address(_), .. }
+        | Endpoint::Doh { host: Host::Address(_), .. }
+        | Endpoint::PlainUdp { .. }
+        | Endpoint::PlainTcp { .. } => false,
+    }
+}
+
+/// Asks one server for both families at once. When one has addresses the other is given a moment more, no longer: an
+/// answer of one family is enough to connect.
+async fn ask(server: &Upstream, name: NameRef<'_>, deadline: Instant) -> Option<Found> {
+    let v4 = pin!(ask_for(server, name, RecordType::A, deadline));
+    let v6 = pin!(ask_for(server, name, RecordType::AAAA, deadline));
+    let (first, other) = select(v4, v6).await.factor_first();
+    let Some(first) = first else {
+        return other.await;
+    };
+    let patience = deadline.min(crate::clock::now() + RESOLUTION_DELAY);
+    match tokio::time::timeout_at(patience.into(), other).await {
+        Ok(Some(second)) => Some(first.and(second)),
+        Ok(None) | Err(_) => Some(first),
+    }
+}
+
+/// Asks one server for the addresses of one family, and tells it what came of it.
+async fn ask_for(
+    server: &Upstream,
+    name: NameRef<'_>,
+    rtype: RecordType,
+    deadline: Instant,
+) -> Option<Found> {
+    let question = QuestionRef { name, rtype, class: Class::IN };
+    let query = UpstreamQuery {
+        question,
+        dnssec_ok: false,
+        checking_disabled: false,
+        subnet: SubnetOption::Absent,
+        padding: true,
+    };
+    let asked_at = crate::clock::now();
+    let outcome = transport::exchange(server.transport(), query.build(), deadline).await;
+    let now = crate::clock::now();
+    let (sample, found) = match outcome {
+        Err(error) => (after_transport(&error).sample, None),
+        Ok(received) => match read(&received.message, &question) {
+            Err(fault) => (Sample::Failed { error: Failure::from(fault) }, None),
+            Ok(found) => (Sample::Answered { latency: now.saturating_duration_since(asked_at) }, found),
+        },
+    };
+    server.observe(sample, now);
+    found
+}
+
+/// Addresses out of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    /// At least one.
+    addresses: Vec<IpAddr>,
+    /// The smallest TTL on the way to them.
+    ttl_secs: u32,
+}
+
+impl Found {
+    /// Puts two together.
+    fn and(mut self, other: Self) -> Self {
+        self.addresses.extend(other.addresses);
+        self.ttl_secs = self.ttl_secs.min(other.ttl_secs);
+        self
+    }
+
+    /// Returns the addresses with the families in turn (RFC 8305 §4), IPv4 first: of the two, a broken IPv6 path is the usual one.
+    fn interleaved(self) -> Vec<IpAddr> {
+        let (v4, v6): (Vec<_>, Vec<_>) = self.addresses.into_iter().partition(IpAddr::is_ipv4);
+        let mut addresses = Vec::with_capacity(v4.len() + v6.len());
+        let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
+        loop {
+            let before = addresses.len();
+            addresses.extend(v4.next());
+            addresses.extend(v6.next());
+            if addresses.len() == before {
+                return addresses;
+            }
+        }
+    }
+}
+
+/// Reads the addresses of the question's name, through its aliases, from a response. None: there are none.
+fn read(message: &[u8], question: &QuestionRef<'_>) -> Result<Option<Found>, ResponseFault> {
+    let response = ResponseRef::parse(message)?;
+    if !response.question().matches(question) {
+        return Err(ResponseFault::QuestionMismatch);
+    }
+    if response.header().is_truncated() {
+        return Err(ResponseFault::Truncated);
+    }
+    if response.rcode() != Rcode::NOERROR {
+        return Ok(None);
+    }
+    let mut owner = question.name.to_name();
+    let mut found = Found { addresses: Vec::new(), ttl_secs: u32::MAX };
+    for _ in 0..=MOST_ALIASES {
+        let Some(alias) = gather(&response, &owner, question.rtype, &mut found) else { break };
+        let mut buffer = [0; MAX_NAME];
+        let Some(name) = alias.unpack_into(&mut buffer) else { break };
+        owner = name.to_name();
+    }
+    Ok(if found.addresses.is_empty() { None } else { Some(found) })
+}
+
+/// Adds the addresses of `owner`; returns its alias instead if it has none but that.
+fn gather<'a>(
+    response: &ResponseRef<'a>,
+    owner: &Name,
+    rtype: RecordType,
+    found: &mut Found,
+) -> Option<PackedName<'a>> {
+    let mut alias = None;
+    let records = response.records(Section::Answer);
+    for record in records.filter(|record| record.class == Class::IN && record.owner.eq_name(owner.view())) {
+        if record.rtype == RecordType::CNAME && alias.is_none() {
+            alias = record.rdata_name(0);
+            found.ttl_secs = found.ttl_secs.min(record.ttl.0);
+        }
+        if record.rtype == rtype && found.addresses.len() < MOST_ADDRESSES {
+            found.addresses.extend(address(&record));
+            found.ttl_secs = found.ttl_secs.min(record.ttl.0);
+        }
+    }
+    if found.addresses.is_empty() { alias } else { None }
+}
+
+/// Returns the address in an A or AAAA record.
+fn address(record: &RecordRef<'_>) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(record.rdata) {
+        return Some(IpAddr::from(octets));
+    }
+    <[u8; 16]>::try_from(record.rdata).ok().map(IpAddr::from)
+}

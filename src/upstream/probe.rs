@@ -162,7 +162,9 @@ impl Prober {
             Err(error) => after_transport(&error).sample,
             Ok(received) => match check(&received.message) {
                 Err(fault) => Sample::Failed { error: Failure::from(fault) },
-                Ok(()) => Sample::Answered { latency: crate::clock::now().saturating_duration_since(asked_at) },
+                Ok(()) => {
+                    Sample::Answered { latency: crate::clock::now().saturating_duration_since(asked_at) }
+                }
             },
         }
     }
