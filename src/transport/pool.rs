@@ -12,7 +12,7 @@ use std::time::Instant;
 /// Makes connections of one protocol to one server.
 pub(crate) trait Connector: Debug + Send + Sync + 'static {
     type Connection: Connection;
-    /// Dials and shakes hands.
+    /// Dials and shakes hands, until `deadline` at the latest. Cancel safe.
     fn connect(
         &self,
         deadline: Instant,
@@ -44,7 +44,8 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) struct Outlet {/* Arc<Shared>, connection number */}
 impl Outlet {
-    /// Moves up to `room` waiting jobs into `jobs` (those past their deadline complete as `Timeout` instead). Pending, with the waker kept, when none wait or `room` is 0.
+    /// Poll it until it is pending in every poll of the connection, with `room` 0 when nothing can be taken now: that is how the pool
+    /// knows that a connection is full and another may be opened. Moves up to `room` waiting jobs into `jobs` (those past their deadline complete as `Timeout` instead). Pending, with the waker kept, when none wait or `room` is 0.
     pub(crate) fn poll_take(
         &self,
         _cx: &mut Context<'_>,
@@ -58,6 +59,10 @@ impl Outlet {
     pub(crate) fn give_back(&self, _job: Job) {
         todo!()
     }
+    /// Call once, at the first answer: a connection that ends without one counts as a failed dial.
+    pub(crate) fn answered(&self) {
+        todo!()
+    }
     /// No further jobs here (GOAWAY, too many retired IDs, a mismatch): the pool may open another connection now.
     pub(crate) fn retire(&self) {
         todo!()
@@ -66,7 +71,13 @@ impl Outlet {
 /// The pool of one server.
 #[derive(Debug)]
 pub(crate) struct Pool<C: Connector> {
-    connector: C,
+    connector: std::sync::Arc<C>,
+}
+impl<C: Connector> Pool<C> {
+    /// Makes a pool without connections; the first query (or `warm`) opens one.
+    pub(crate) fn new(connector: C, _around: &super::Surroundings) -> Self {
+        Self { connector: std::sync::Arc::new(connector) }
+    }
 }
 impl<C: Connector> Transport for Pool<C> {
     fn submit(&self, _exchange: Exchange) {

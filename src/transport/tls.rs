@@ -28,7 +28,7 @@ impl TlsContext {
     pub fn load(_settings: &TlsSettings) -> Result<Self, TlsSetupError> {
         todo!()
     }
-    /// The client configuration of one server, with a session store of its own. `alpn`: b"dot" or b"h2"... (hyper-rustls wants it empty).
+    /// The client configuration of one server, with a session store of its own. `alpn` empty: none is offered (DNS over TLS; hyper-rustls sets its own).
     pub fn client_config(
         &self,
         _spec: &ServerSpec,
@@ -39,5 +39,43 @@ impl TlsContext {
 }
 /// Name of the crypto provider, for `version`.
 pub fn provider_name() -> &'static str {
+    todo!()
+}
+
+/// TLS to one server: its configuration and the name that is verified.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsClient {/* Arc<ClientConfig>, ServerName */}
+impl TlsClient {
+    /// `alpn` as offered: none for DNS over TLS, `h2` for DNS over HTTPS.
+    pub(crate) fn new(
+        _context: &TlsContext,
+        _spec: &ServerSpec,
+        _alpn: &[&[u8]],
+    ) -> Result<Self, TlsSetupError> {
+        todo!()
+    }
+    /// Shakes hands over a fresh stream, until `deadline` at the latest.
+    pub(crate) async fn handshake<S>(
+        &self,
+        _dialled: super::dial::Dialled<S>,
+        _deadline: std::time::Instant,
+    ) -> Result<(tokio_rustls::client::TlsStream<S>, super::Handshake), super::TransportError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    {
+        todo!()
+    }
+}
+/// Tells a pin mismatch, a bad certificate and other handshake errors apart.
+pub(crate) fn handshake_error(_error: std::io::Error) -> super::TransportError {
+    todo!()
+}
+/// Facts of a finished handshake.
+pub(crate) fn handshake_facts(
+    _address: std::net::SocketAddr,
+    _connect_time: std::time::Duration,
+    _handshake_time: std::time::Duration,
+    _session: &rustls::ClientConnection,
+) -> super::Handshake {
     todo!()
 }
