@@ -295,10 +295,220 @@ fn gather<'a>(
     if found.addresses.is_empty() { alias } else { None }
 }
 
-/// Returns the address in an A or AAAA record.
+/// Returns the address in an A or AAAA record (RFC 1035 §3.4.1, RFC 3596 §2.2).
 fn address(record: &RecordRef<'_>) -> Option<IpAddr> {
-    if let Ok(octets) = <[u8; 4]>::try_from(record.rdata) {
-        return Some(IpAddr::from(octets));
+    if record.rtype == RecordType::A {
+        return <[u8; 4]>::try_from(record.rdata).ok().map(IpAddr::from);
     }
     <[u8; 16]>::try_from(record.rdata).ok().map(IpAddr::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{self, Fake, Record};
+    use super::*;
+    use crate::config::settings::DohMethod;
+
+    const A: u16 = 1;
+    const AAAA: u16 = 28;
+    const CNAME: u16 = 5;
+
+    fn v4(last: u8, ttl: u32) -> Record {
+        (A, ttl, vec![192, 0, 2, last])
+    }
+    fn v6(last: u8, ttl: u32) -> Record {
+        let mut octets = vec![0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        octets.push(last);
+        (AAAA, ttl, octets)
+    }
+    /// Answers with those of `records` that were asked for.
+    fn zone(records: Vec<Record>) -> Fake {
+        Fake::new(move |query| {
+            let asked = fake::rtype_of(query);
+            let records: Vec<_> = records.iter().filter(|record| record.0 == asked).cloned().collect();
+            Some(Ok(fake::reply(query, 0, &records)))
+        })
+    }
+    fn bootstrap(servers: &[&Arc<Upstream>]) -> Bootstrap {
+        let bootstrap = Bootstrap::new();
+        bootstrap.set_servers(&servers.iter().map(|server| Arc::clone(server)).collect::<Vec<_>>());
+        bootstrap
+    }
+    async fn look_up(bootstrap: &Bootstrap) -> Result<Vec<IpAddr>, TransportError> {
+        bootstrap.addresses("dns.home.example", crate::clock::now() + Duration::from_secs(3)).await
+    }
+    fn texts(addresses: &[IpAddr]) -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    }
+    async fn pass(secs: u64) {
+        tokio::time::advance(Duration::from_secs(secs)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn both_families_are_asked_and_returned_in_turn() {
+        let (helper, fake) =
+            fake::upstream("helper", zone(vec![v4(1, 300), v4(2, 300), v6(1, 300), v6(2, 300), v6(3, 300)]));
+        let found = look_up(&bootstrap(&[&helper])).await.unwrap();
+        let expected = ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2", "2001:db8::3"];
+        assert_eq!(texts(&found), expected);
+        let queries = fake.queries();
+        assert_eq!(queries.len(), 2);
+        assert!(
+            queries.iter().all(|query| query.len() % 128 == 0 && query[12..].starts_with(b"\x03dns\x04home"))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_used_for_their_ttl_within_a_minute_and_an_hour() {
+        for (ttl, used, asked_again) in [(0, 59, 60), (300, 299, 300), (86_400, 3599, 3600)] {
+            let (helper, fake) = fake::upstream("helper", zone(vec![v4(1, ttl), v6(1, 90_000)]));
+            let bootstrap = bootstrap(&[&helper]);
+            look_up(&bootstrap).await.unwrap();
+            pass(used).await;
+            look_up(&bootstrap).await.unwrap();
+            assert_eq!(fake.queries().len(), 2, "{ttl}");
+            pass(asked_again - used).await;
+            look_up(&bootstrap).await.unwrap();
+            assert_eq!(fake.queries().len(), 4, "{ttl}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neither_the_server_itself_nor_plaintext_nor_nameless_servers_are_asked() {
+        let named = |host: &str| Endpoint::Dot { host: Host::Name(host.to_owned()), port: 853 };
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let itself = Endpoint::Doh {
+            host: Host::Name("DNS.home.example.".to_owned()),
+            port: 443,
+            path: "/dns-query".to_owned(),
+            method: DohMethod::Post,
+        };
+        let plain = Endpoint::PlainUdp { address: "192.0.2.1:53".parse().unwrap() };
+        let cases = [(itself, vec![address]), (plain, vec![address]), (named("other.example"), Vec::new())];
+        for (endpoint, addresses) in cases {
+            let (server, fake) = fake::upstream_at("s", endpoint, addresses, zone(vec![v4(1, 300)]));
+            let error = look_up(&bootstrap(&[&server])).await.unwrap_err();
+            assert!(matches!(error, TransportError::NoAddress { host } if host == "dns.home.example"));
+            assert!(fake.queries().is_empty());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_whose_host_is_an_address_can_help() {
+        let endpoint = Endpoint::Dot { host: Host::Address("192.0.2.9".parse().unwrap()), port: 853 };
+        let (helper, _fake) = fake::upstream_at("helper", endpoint, Vec::new(), zone(vec![v4(1, 300)]));
+        assert_eq!(texts(&look_up(&bootstrap(&[&helper])).await.unwrap()), ["192.0.2.1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_server_is_asked_when_one_fails_or_is_silent() {
+        for broken in [fake::closing(), fake::silent(), fake::answering()] {
+            let (broken, seen) = fake::upstream("broken", broken);
+            let (helper, _fake) = fake::upstream("helper", zone(vec![v6(1, 300)]));
+            assert_eq!(texts(&look_up(&bootstrap(&[&broken, &helper])).await.unwrap()), ["2001:db8::1"]);
+            assert_eq!(seen.queries().len(), 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_that_are_up_are_asked_first() {
+        let (down, seen) = fake::upstream("down", fake::answering());
+        down.observe(after_transport(&TransportError::Pin).sample, crate::clock::now());
+        let (helper, _fake) = fake::upstream("helper", zone(vec![v4(1, 300)]));
+        look_up(&bootstrap(&[&down, &helper])).await.unwrap();
+        assert!(seen.queries().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_family_does_not_wait_long_for_the_other() {
+        let (helper, _fake) = fake::upstream(
+            "helper",
+            Fake::new(|query| (fake::rtype_of(query) == A).then(|| Ok(fake::reply(query, 0, &[v4(1, 300)])))),
+        );
+        let before = crate::clock::now();
+        assert_eq!(texts(&look_up(&bootstrap(&[&helper])).await.unwrap()), ["192.0.2.1"]);
+        assert!(crate::clock::now() - before <= Duration::from_millis(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_holds_when_nobody_answers() {
+        let servers: Vec<_> = (0..6).map(|i| fake::upstream(&format!("s{i}"), fake::silent()).0).collect();
+        let bootstrap = Bootstrap::new();
+        bootstrap.set_servers(&servers);
+        let before = crate::clock::now();
+        let deadline = before + Duration::from_millis(1500);
+        assert!(bootstrap.addresses("dns.home.example", deadline).await.is_err());
+        assert!(crate::clock::now() - before <= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_addresses_are_better_than_none() {
+        let (helper, fake) = fake::upstream("helper", zone(vec![v4(1, 60)]));
+        let bootstrap = bootstrap(&[&helper]);
+        look_up(&bootstrap).await.unwrap();
+        pass(7200).await;
+        fake.now_does(|_| Some(Err(TransportError::Closed)));
+        assert_eq!(texts(&look_up(&bootstrap).await.unwrap()), ["192.0.2.1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_another_question_is_refused_and_counts_as_a_failure() {
+        let (liar, _fake) = fake::upstream(
+            "liar",
+            Fake::new(|query| {
+                let mut message = fake::reply(query, 0, &[v4(66, 300)]).to_vec();
+                message[13] = b'x';
+                Some(Ok(message.into()))
+            }),
+        );
+        assert!(look_up(&bootstrap(&[&liar])).await.is_err());
+        let status = liar.snapshot(crate::clock::now());
+        assert!(status.last_error.unwrap().contains("question differs"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn aliases_are_followed_and_strangers_records_are_not_taken() {
+        // dns.home.example -> a. -> b.; then an address of b. and one of c., which nobody asked for.
+        let records: [(&[u8], Record); 4] = [
+            (b"\x01b\x00", (CNAME, 120, b"\x01d\x00".to_vec())),
+            (b"\x01d\x00", v4(7, 500)),
+            (b"\x01c\x00", v4(66, 500)),
+            (b"", (CNAME, 300, b"\x01b\x00".to_vec())),
+        ];
+        let (helper, _fake) =
+            fake::upstream("helper", Fake::new(move |query| Some(Ok(fake::reply_with(query, 0, &records)))));
+        let bootstrap = bootstrap(&[&helper]);
+        assert_eq!(texts(&look_up(&bootstrap).await.unwrap()), ["192.0.2.7"]);
+        let (_, expires) = bootstrap.recall("dns.home.example").unwrap();
+        assert_eq!((expires - crate::clock::now()).as_secs(), 120);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alias_of_itself_ends() {
+        let records: [(&[u8], Record); 2] =
+            [(b"", (CNAME, 300, b"\x01b\x00".to_vec())), (b"\x01b\x00", (CNAME, 1, b"\x01b\x00".to_vec()))];
+        let (helper, _fake) =
+            fake::upstream("helper", Fake::new(move |query| Some(Ok(fake::reply_with(query, 0, &records)))));
+        assert!(look_up(&bootstrap(&[&helper])).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let (helper, _fake) = fake::upstream("helper", zone(vec![v4(1, 300)]));
+        let bootstrap = bootstrap(&[&helper]);
+        for i in 0..200 {
+            let deadline = crate::clock::now() + Duration::from_secs(3);
+            bootstrap.addresses(&format!("s{i}.example"), deadline).await.unwrap();
+        }
+        assert_eq!(bootstrap.known().len(), MOST_NAMES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_was_put_away_is_not_kept_alive() {
+        let (helper, _fake) = fake::upstream("helper", zone(vec![v4(1, 300)]));
+        let bootstrap = bootstrap(&[&helper]);
+        assert_eq!(Arc::strong_count(&helper), 1);
+        drop(helper);
+        assert!(look_up(&bootstrap).await.is_err());
+    }
 }
