@@ -8,6 +8,7 @@ use crate::transport::{Exchange, Handshake, Received, Ticket, Transport, Transpo
 use bytes::Bytes;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -30,6 +31,7 @@ struct Seen {
 pub(crate) struct Fake {
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Seen>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Fake {
@@ -37,7 +39,11 @@ impl Fake {
     pub(crate) fn new(
         script: impl FnMut(&[u8]) -> Option<Result<Bytes, TransportError>> + Send + 'static,
     ) -> Self {
-        Self { script: Arc::new(Mutex::new(Box::new(script))), seen: Arc::default() }
+        Self {
+            script: Arc::new(Mutex::new(Box::new(script))),
+            seen: Arc::default(),
+            connections: Arc::new(AtomicUsize::new(1)),
+        }
     }
 
     /// Replaces the script.
@@ -46,6 +52,11 @@ impl Fake {
         script: impl FnMut(&[u8]) -> Option<Result<Bytes, TransportError>> + Send + 'static,
     ) {
         *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Sets how many connections it claims to have.
+    pub(crate) fn has_connections(&self, connections: usize) {
+        self.connections.store(connections, Ordering::Relaxed);
     }
 
     /// Returns when each query came.
@@ -82,7 +93,7 @@ impl Transport for Fake {
     fn warm(&self) {}
     fn drain(&self) {}
     fn connections(&self) -> usize {
-        1
+        self.connections.load(Ordering::Relaxed)
     }
     fn last_handshake(&self) -> Option<Handshake> {
         None

@@ -344,3 +344,80 @@ impl Sample {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{CompletionSink, Received, Ticket};
+    use bytes::Bytes;
+
+    /// Takes completions and forgets them.
+    struct Void;
+    impl CompletionSink for Void {
+        fn completed(&self, _id: u64, _outcome: Result<Received, TransportError>) {}
+    }
+    fn exchange(deadline: Instant) -> Exchange {
+        let query = Bytes::from_static(&[0; 12]);
+        Exchange { query, deadline, ticket: Ticket::new(Arc::new(Void), 0) }
+    }
+    fn answered(millis: u64) -> Sample {
+        Sample::Answered { latency: Duration::from_millis(millis) }
+    }
+
+    #[test]
+    fn no_two_upstreams_share_an_id() {
+        let ids: std::collections::HashSet<_> =
+            (0..100).map(|_| fake::upstream("s", fake::silent()).0.id()).collect();
+        assert_eq!(ids.len(), 100);
+    }
+
+    #[test]
+    fn what_was_submitted_is_in_flight_until_finished_and_never_below_zero() {
+        let now = crate::clock::now();
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        upstream.submit(exchange(now), now);
+        upstream.submit(exchange(now), now);
+        assert_eq!((upstream.snapshot(now).in_flight, fake.queries().len()), (2, 2));
+        upstream.finished();
+        upstream.finished();
+        upstream.finished();
+        assert_eq!(upstream.snapshot(now).in_flight, 0);
+        assert_eq!(upstream.last_used(), Some(now));
+    }
+
+    #[test]
+    fn an_attempt_waits_four_latencies_within_bounds() {
+        let now = crate::clock::now();
+        let cases = [(None, 1000), (Some(10), 250), (Some(100), 400), (Some(800), 2000)];
+        for (latency, expected) in cases {
+            let (upstream, _fake) = fake::upstream("s", fake::silent());
+            if let Some(latency) = latency {
+                upstream.observe(answered(latency), now);
+            }
+            assert_eq!(upstream.attempt_timeout(), Duration::from_millis(expected));
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_has_to_connect_first_waits_longer() {
+        let now = crate::clock::now();
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        upstream.observe(answered(10), now);
+        fake.has_connections(0);
+        assert_eq!(upstream.attempt_timeout(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_last_error_stays_readable_after_the_recovery() {
+        let now = crate::clock::now();
+        let (upstream, _fake) = fake::upstream("s", fake::silent());
+        upstream.observe(retry::after_transport(&TransportError::Pin).sample, now);
+        assert!(!upstream.is_up());
+        upstream.observe(answered(10), now);
+        assert!(upstream.is_up());
+        let status = upstream.snapshot(now);
+        assert_eq!(status.state, State::Up);
+        assert_eq!(status.last_error.as_deref(), Some("no pin matches the server's key"));
+        assert_eq!(status.latency, Some(Duration::from_millis(10)));
+    }
+}

@@ -2,7 +2,7 @@
 //! spare ones that nobody asked for a while. One task a server. It judges nothing (`health`) and chooses nobody (`strategy`).
 
 use super::group::Group;
-use super::health::{Company, State};
+use super::health::Company;
 use super::retry::after_transport;
 use super::{Failure, Sample, Upstream};
 use crate::transport;
@@ -80,7 +80,7 @@ impl Prober {
         let has_it = |group: &&Arc<Group>| group.upstreams.iter().any(|member| member.id() == upstream.id());
         let groups = groups.iter().filter(has_it).map(Arc::clone).collect();
         let query = root_query(!upstream.spec().endpoint.is_plaintext());
-        Self { upstream, groups, query, rested_at: now, doubtful: false }
+        Self { upstream, groups, query, rested_at: now + spare_jitter(), doubtful: false }
     }
 
     /// Probes when it is time, for ever. Cancel safe: a probe under way is forgotten.
@@ -129,7 +129,7 @@ impl Prober {
     async fn probe(&mut self) {
         let sample = self.ask().await;
         let now = crate::clock::now();
-        self.rested_at = now + Duration::from_millis(fastrand::u64(..=millis(SPARE_JITTER)));
+        self.rested_at = now + spare_jitter();
         let failed = !matches!(sample, Sample::Answered { .. } | Sample::Neutral);
         self.upstream.probed(sample, now);
         self.doubtful = failed && self.upstream.is_up();
@@ -204,7 +204,196 @@ fn check(message: &[u8]) -> Result<(), ResponseFault> {
     if response.question().matches(&ROOT_SERVERS) { Ok(()) } else { Err(ResponseFault::QuestionMismatch) }
 }
 
-/// Returns whole milliseconds.
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// Returns some part of [`SPARE_JITTER`].
+fn spare_jitter() -> Duration {
+    SPARE_JITTER.mul_f64(fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{self, Fake};
+    use super::*;
+    use crate::config::settings::StrategyKind;
+    use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
+
+    /// Takes completions and forgets them.
+    struct Void;
+    impl CompletionSink for Void {
+        fn completed(&self, _id: u64, _outcome: Result<Received, TransportError>) {}
+    }
+
+    /// A group of such servers with probers at work; they end when the token is dropped.
+    struct Garage {
+        upstreams: Vec<Arc<Upstream>>,
+        fakes: Vec<Fake>,
+        _stop: tokio_util::sync::DropGuard,
+    }
+    fn garage(fakes: Vec<Fake>) -> Garage {
+        let built = fakes.into_iter().enumerate().map(|(i, fake)| fake::upstream(&format!("s{i}"), fake));
+        let (upstreams, fakes): (Vec<_>, Vec<_>) = built.unzip();
+        let cancel = CancellationToken::new();
+        let group = Arc::new(fake::group(upstreams.clone(), StrategyKind::Failover));
+        start(&[Arc::clone(&group), group], &Handle::current(), &TaskTracker::new(), &cancel);
+        Garage { upstreams, fakes, _stop: cancel.drop_guard() }
+    }
+    impl Garage {
+        fn use_server(&self, member: usize) {
+            let now = crate::clock::now();
+            let ticket = Ticket::new(Arc::new(Void), 0);
+            let query = root_query(true);
+            self.upstreams[member].submit(Exchange { query, deadline: now, ticket }, now);
+            self.upstreams[member].finished();
+        }
+        fn fail_thrice(&self, member: usize) {
+            for _ in 0..3 {
+                self.upstreams[member].observe(Sample::TimedOut, crate::clock::now());
+            }
+            assert!(!self.upstreams[member].is_up());
+        }
+        fn probes(&self, member: usize) -> Vec<Duration> {
+            let times = self.fakes[member].times();
+            times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+        }
+    }
+    /// Lets time pass in small steps, so that every timer fires in its turn.
+    async fn pass(duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+    fn assert_near(actual: Duration, expected: Duration) {
+        let (least, most) = (expected.mul_f64(0.79), expected.mul_f64(1.21));
+        assert!(actual >= least && actual <= most, "{actual:?} is not near {expected:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_downed_server_is_probed_at_doubling_intervals_without_a_users_query() {
+        let garage = garage(vec![fake::closing(), fake::answering()]);
+        pass(secs(1)).await;
+        let down_at = crate::clock::now();
+        garage.fail_thrice(0);
+        pass(secs(80)).await;
+        let times = garage.fakes[0].times();
+        assert_near(times[0] - down_at, secs(1));
+        for (interval, expected) in garage.probes(0).into_iter().zip([2, 4, 8, 16, 16]) {
+            assert_near(interval, secs(expected));
+        }
+        assert!(times.len() >= 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answered_probe_brings_the_server_up_and_ends_the_probing() {
+        let garage = garage(vec![fake::closing(), fake::answering()]);
+        garage.fail_thrice(0);
+        pass(secs(5)).await;
+        assert!(!garage.upstreams[0].is_up());
+        garage.fakes[0].now_does(|query| Some(Ok(fake::reply(query, 5, &[]))));
+        pass(secs(10)).await;
+        assert!(garage.upstreams[0].is_up());
+        let probes = garage.fakes[0].times().len();
+        pass(secs(40)).await;
+        assert_eq!(garage.fakes[0].times().len(), probes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_recovers_is_up_within_thirty_seconds_even_if_probes_hang() {
+        let garage = garage(vec![fake::silent(), fake::answering()]);
+        garage.fail_thrice(0);
+        pass(secs(300)).await;
+        let probes = garage.fakes[0].times().len();
+        // The worst moment: just after a probe was sent.
+        while garage.fakes[0].times().len() == probes {
+            pass(Duration::from_millis(10)).await;
+        }
+        garage.fakes[0].now_does(|query| Some(Ok(fake::reply(query, 0, &[]))));
+        pass(secs(30)).await;
+        assert!(garage.upstreams[0].is_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_all_servers_down_each_is_probed_about_every_two_seconds() {
+        let garage = garage(vec![fake::closing(), fake::closing()]);
+        garage.fail_thrice(0);
+        pass(secs(60)).await;
+        garage.fail_thrice(1);
+        let before = garage.fakes[0].times().len();
+        pass(secs(61)).await;
+        for fake in &garage.fakes {
+            assert!(fake.times().len() >= 28, "{}", fake.times().len());
+        }
+        assert!(garage.fakes[0].times().len() - before >= 29);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flat_spare_is_found_by_a_probe() {
+        let garage = garage(vec![fake::answering(), fake::closing()]);
+        for _ in 0..7 {
+            garage.use_server(0);
+            pass(secs(10)).await;
+        }
+        assert!(!garage.upstreams[1].is_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_good_spare_is_probed_about_once_a_minute_while_others_work() {
+        let garage = garage(vec![fake::answering(), fake::answering()]);
+        for _ in 0..60 {
+            garage.use_server(0);
+            pass(secs(10)).await;
+        }
+        let probes = garage.fakes[1].times().len();
+        assert!((8..=10).contains(&probes), "{probes}");
+        assert_eq!(garage.fakes[0].times().len(), 60);
+        assert!(garage.upstreams[1].snapshot(crate::clock::now()).latency.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_at_rest_sends_nothing() {
+        let garage = garage(vec![fake::answering(), fake::answering()]);
+        garage.use_server(0);
+        pass(secs(120)).await;
+        let before: usize = garage.fakes.iter().map(|fake| fake.times().len()).sum();
+        pass(secs(36_000)).await;
+        let after: usize = garage.fakes.iter().map(|fake| fake.times().len()).sum();
+        assert_eq!(after, before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_server_is_asked_when_its_time_is_over() {
+        let garage = garage(vec![fake::answering(), fake::answering()]);
+        garage.upstreams[0].observe(Sample::Busy { retry_after: Some(secs(20)) }, crate::clock::now());
+        pass(secs(19)).await;
+        assert!(garage.fakes[0].times().is_empty() && !garage.upstreams[0].is_up());
+        pass(secs(2)).await;
+        assert!(garage.upstreams[0].is_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_another_question_is_no_sign_of_health() {
+        let wrong = Fake::new(|query| {
+            let mut message = fake::reply(query, 0, &[]).to_vec();
+            message[14] = 1;
+            Some(Ok(message.into()))
+        });
+        let garage = garage(vec![wrong, fake::answering()]);
+        garage.fail_thrice(0);
+        pass(secs(30)).await;
+        assert!(!garage.upstreams[0].is_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn probers_end_with_their_token() {
+        let (upstream, fake) = fake::upstream("s", fake::closing());
+        let group = Arc::new(fake::group(vec![Arc::clone(&upstream)], StrategyKind::Failover));
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        start(&[group], &Handle::current(), &tasks, &cancel);
+        cancel.cancel();
+        tasks.close();
+        tasks.wait().await;
+        upstream.observe(after_transport(&TransportError::Pin).sample, crate::clock::now());
+        pass(secs(60)).await;
+        assert!(fake.times().is_empty());
+        assert_eq!(Arc::strong_count(&upstream), 1);
+    }
 }
