@@ -33,10 +33,6 @@ const IDLE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long the farewell may take.
 const CLOSE: Duration = Duration::from_secs(1);
-/// Room made for reading: a burst of answers, and the longest TLS record.
-const READ_SIZE: usize = 16 * 1024;
-/// Least room for a read: a padded answer (RFC 8467 §4.1) or two.
-const LEAST_READ: usize = 1024;
 
 /// Makes the transport of a DNS over TLS server.
 ///
@@ -165,12 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Reads and completes until there is no more; ready when the stream has ended.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         loop {
-            let buffer = self.deframer.buffer();
-            // Answers that were handed up still share the allocation, so it is renewed only when it is nearly used up.
-            if buffer.capacity() - buffer.len() < LEAST_READ {
-                buffer.reserve(READ_SIZE);
-            }
-            let read = pin!(self.stream.read_buf(buffer));
+            let read = pin!(self.stream.read_buf(self.deframer.buffer()));
             match ready!(read.poll(cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
