@@ -7,6 +7,8 @@ pub mod dot;
 pub mod mux;
 pub mod plain;
 pub mod pool;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 pub mod tls;
 
 use crate::config::settings::{Endpoint, Limits, ServerSpec};
