@@ -684,7 +684,7 @@ mod tests {
             let start = message.len();
             message.push(61);
             message.extend_from_slice(&[b'x'; 61]);
-            message.extend_from_slice(&[0xc0 | (last >> 8) as u8, last as u8]);
+            message.extend_from_slice(&u16::try_from(0xc000 | last).unwrap().to_be_bytes());
             message.extend_from_slice(&[0, 1, 0, 1, 0, 0, 0, 9, 0, 0]);
             last = start;
             records += 1;
@@ -703,7 +703,7 @@ mod tests {
             message.extend_from_slice(&[0, 255, 0, 0, 1, 0, 0, 0, 0, 0, 2 * pointers]);
             let mut target = 12;
             for _ in 0..pointers {
-                let at = message.len() as u8;
+                let at = u8::try_from(message.len()).unwrap();
                 message.extend_from_slice(&[0xc0, target]);
                 target = at;
             }

@@ -452,10 +452,9 @@ mod tests {
 
     /// The EDE code and text of a reply.
     fn ede(reply: &Message) -> Option<(u8, Vec<u8>)> {
-        match reply.edns.as_ref()?.option(EdnsCode::Unknown(15))? {
-            EdnsOption::Unknown(_, octets) => Some((octets[1], octets[2..].to_vec())),
-            _ => None,
-        }
+        let option = reply.edns.as_ref()?.option(EdnsCode::Unknown(15))?;
+        let EdnsOption::Unknown(_, octets) = option else { return None };
+        Some((octets[1], octets[2..].to_vec()))
     }
 
     fn chain() -> Message {
