@@ -61,11 +61,9 @@ impl Node {
     pub(crate) fn text(&self) -> Result<&str, Fault> {
         match &self.value {
             Value::Text(text) => Ok(text),
-            Value::Integer(_)
-            | Value::Boolean(_)
-            | Value::List(_)
-            | Value::Table(_)
-            | Value::Foreign(_) => Err(self.wrong_kind("a string in quotes")),
+            Value::Integer(_) | Value::Boolean(_) | Value::List(_) | Value::Table(_) | Value::Foreign(_) => {
+                Err(self.wrong_kind("a string in quotes"))
+            }
         }
     }
 
@@ -73,11 +71,9 @@ impl Node {
     pub(crate) fn integer(&self) -> Result<i64, Fault> {
         match &self.value {
             Value::Integer(number) => Ok(*number),
-            Value::Text(_)
-            | Value::Boolean(_)
-            | Value::List(_)
-            | Value::Table(_)
-            | Value::Foreign(_) => Err(self.wrong_kind("a whole number")),
+            Value::Text(_) | Value::Boolean(_) | Value::List(_) | Value::Table(_) | Value::Foreign(_) => {
+                Err(self.wrong_kind("a whole number"))
+            }
         }
     }
 
@@ -85,11 +81,9 @@ impl Node {
     pub(crate) fn boolean(&self) -> Result<bool, Fault> {
         match &self.value {
             Value::Boolean(value) => Ok(*value),
-            Value::Text(_)
-            | Value::Integer(_)
-            | Value::List(_)
-            | Value::Table(_)
-            | Value::Foreign(_) => Err(self.wrong_kind("true or false, without quotes")),
+            Value::Text(_) | Value::Integer(_) | Value::List(_) | Value::Table(_) | Value::Foreign(_) => {
+                Err(self.wrong_kind("true or false, without quotes"))
+            }
         }
     }
 
@@ -110,11 +104,9 @@ impl Node {
     pub(crate) fn table(&self) -> Result<&Table, Fault> {
         match &self.value {
             Value::Table(table) => Ok(table),
-            Value::Text(_)
-            | Value::Integer(_)
-            | Value::Boolean(_)
-            | Value::List(_)
-            | Value::Foreign(_) => Err(self.wrong_kind("a table")),
+            Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::List(_) | Value::Foreign(_) => {
+                Err(self.wrong_kind("a table"))
+            }
         }
     }
 

@@ -47,10 +47,12 @@ pub(crate) fn read(
             continue;
         }
         if matches!(node.value, Value::Table(_)) && section.node("upstreams").is_none() {
-            faults.push(node.fault(
-                format!("group.{name} has no upstreams"),
-                "expected upstreams = [...] in this table",
-            ));
+            faults.push(
+                node.fault(
+                    format!("group.{name} has no upstreams"),
+                    "expected upstreams = [...] in this table",
+                ),
+            );
         }
         drafts.push(read_group(name, &section, servers, faults));
     }
@@ -159,12 +161,17 @@ fn read_route(item: &Node, drafts: &[Draft<'_>], faults: &mut Faults) -> Option<
     let section = Section::named("route", item.table().ok()?);
     for key in ["domains", "group"] {
         if section.node(key).is_none() {
-            faults.push(item.fault(format!("a route has no {key}"), format!("expected {key} = ... below this line")));
+            faults.push(
+                item.fault(format!("a route has no {key}"), format!("expected {key} = ... below this line")),
+            );
         }
     }
     let domains = section.read_list("domains", faults, values::suffix);
-    if let (Some(node), Some([])) = (section.node("domains"), section.node("domains").and_then(|n| n.list().ok())) {
-        faults.push(node.fault("route.domains is empty", "expected at least one name; \".\" means every name"));
+    if let (Some(node), Some([])) =
+        (section.node("domains"), section.node("domains").and_then(|n| n.list().ok()))
+    {
+        faults
+            .push(node.fault("route.domains is empty", "expected at least one name; \".\" means every name"));
     }
     let types = section.read_list("types", faults, values::record_type);
     let group = section.read("group", faults, |node| {

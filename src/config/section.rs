@@ -27,11 +27,7 @@ impl<'a> Section<'a> {
         let table = match self.node(key).map(|node| &node.value) {
             Some(Value::Table(table)) => Some(table),
             Some(
-                Value::Text(_)
-                | Value::Integer(_)
-                | Value::Boolean(_)
-                | Value::List(_)
-                | Value::Foreign(_),
+                Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::List(_) | Value::Foreign(_),
             )
             | None => None,
         };

@@ -87,10 +87,16 @@ impl Servers {
             return node.fault(format!("{text:?}: {error}"), error.help());
         }
         if let Some(ended) = presets::ended(text) {
-            return node.fault(format!("{text:?} has ended"), "this resolver no longer answers").with_help(ended.message);
+            return node
+                .fault(format!("{text:?} has ended"), "this resolver no longer answers")
+                .with_help(ended.message);
         }
         if let Some((host, port)) = bare_host(text) {
-            let url = if port.is_none_or(|port| port == 53) { format!("tls://{host}") } else { format!("tls://{text}") };
+            let url = if port.is_none_or(|port| port == 53) {
+                format!("tls://{host}")
+            } else {
+                format!("tls://{text}")
+            };
             return node
                 .fault(format!("{text:?} does not say how to reach it"), "expected a protocol in front")
                 .with_help(format!("write \"{url}\" for DNS over TLS; plain DNS is udp://{text}, in a group that a [[route]] names"));
@@ -219,7 +225,10 @@ fn account(node: &Node) -> Result<String, Fault> {
     let text = node.text()?;
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if text.is_empty() || text.len() > 63 || !text.chars().all(good) {
-        return Err(node.fault(format!("{text:?} is not an account id"), "expected 1 to 63 letters, digits and hyphens"));
+        return Err(node.fault(
+            format!("{text:?} is not an account id"),
+            "expected 1 to 63 letters, digits and hyphens",
+        ));
     }
     Ok(text.to_owned())
 }

@@ -346,8 +346,7 @@ fn a_table_with_the_name_of_a_preset_changes_that_preset() {
     assert_eq!(endpoint::show(&settings.servers[0].endpoint), "https://dns.quad9.net/dns-query");
     let same_host = good("upstreams = [\"quad9\"]\n[server.quad9]\nurl = \"tls://dns.quad9.net\"");
     assert!(!same_host.servers[0].addresses.is_empty());
-    let other_host =
-        good("upstreams = [\"quad9\", \"google\"]\n[server.quad9]\nurl = \"tls://dns.example\"");
+    let other_host = good("upstreams = [\"quad9\", \"google\"]\n[server.quad9]\nurl = \"tls://dns.example\"");
     assert!(other_host.servers[0].addresses.is_empty());
 }
 
@@ -394,7 +393,10 @@ fn only_routed_groups_of_own_servers_are_own() {
 
 #[test]
 fn a_server_known_by_name_needs_another_to_look_it_up() {
-    assert!(report("upstreams = [\"tls://dns.example\"]").contains("the address of tls://dns.example cannot be learnt"));
+    assert!(
+        report("upstreams = [\"tls://dns.example\"]")
+            .contains("the address of tls://dns.example cannot be learnt")
+    );
     good("upstreams = [\"tls://dns.example\", \"quad9\"]");
     good("upstreams = [\"home\"]\n[server.home]\nurl = \"tls://dns.example\"\naddresses = [\"192.0.2.1\"]");
     good("upstreams = [\"tls://192.0.2.1\"]\n[group.x]\nupstreams = [\"tls://dns.example\"]");
@@ -423,9 +425,7 @@ fn groups_and_lists_may_not_be_empty_or_repeat_a_server() {
             assert!(report(text).contains(message), "{text}\n{}", report(text));
         }
     }
-    assert!(
-        report("listen = [\"127.0.0.1:53\"]\n[metrics]\nlisten = \"127.0.0.1:53\"").contains("is taken")
-    );
+    assert!(report("listen = [\"127.0.0.1:53\"]\n[metrics]\nlisten = \"127.0.0.1:53\"").contains("is taken"));
 }
 
 #[test]
@@ -449,7 +449,8 @@ fn regional_presets_and_ended_hosts_bring_a_notice() {
 
 #[test]
 fn missing_files_are_reported_where_they_are_named() {
-    let report = report("[server.quad9]\nca_file = \"/nonexistent/x.pem\"\n[tls]\nextra_ca_dir = \"/nonexistent\"");
+    let report =
+        report("[server.quad9]\nca_file = \"/nonexistent/x.pem\"\n[tls]\nextra_ca_dir = \"/nonexistent\"");
     assert!(report.contains("server.quad9.ca_file: /nonexistent/x.pem does not exist"), "{report}");
     assert!(report.contains("tls.extra_ca_dir: /nonexistent does not exist"), "{report}");
 }
@@ -464,8 +465,11 @@ fn drop_ins_are_merged_in_name_order_and_errors_name_their_file() {
     let route = |name: &str| format!("[[route]]\ndomains = [\"{name}\"]\ngroup = \"default\"\n");
     fs::write(&path, format!("upstreams = [\"google\"]\n[cache]\nmin_ttl = \"1s\"\n{}", route("a"))).unwrap();
     fs::write(drop_in.join("10-b.toml"), format!("[cache]\nmax_ttl = \"1h\"\n{}", route("b"))).unwrap();
-    fs::write(drop_in.join("20-c.toml"), format!("upstreams = [\"he\"]\n[cache]\nmax_ttl = \"2h\"\n{}", route("c")))
-        .unwrap();
+    fs::write(
+        drop_in.join("20-c.toml"),
+        format!("upstreams = [\"he\"]\n[cache]\nmax_ttl = \"2h\"\n{}", route("c")),
+    )
+    .unwrap();
     fs::write(drop_in.join("30-d.conf"), "nonsense").unwrap();
     let source = Source { path: Some(path.clone()), overrides: Overrides::default() };
     let settings = load(&source).unwrap_or_else(|errors| panic!("{errors}"));

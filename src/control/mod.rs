@@ -127,7 +127,9 @@ fn start_code(error: &StartError) -> u8 {
             _ => exit::SYSTEM,
         },
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
-        StartError::QueryLog { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => exit::PERMISSION,
+        StartError::QueryLog { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            exit::PERMISSION
+        }
         StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
     }
 }

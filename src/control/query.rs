@@ -4,8 +4,8 @@ use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
 use crate::cli::{QueryArgs, RunArgs, exit};
 use crate::config::settings::{Endpoint, Settings};
-use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplyNote, ReplySink, Waiter};
 use crate::resolver::Step;
+use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplyNote, ReplySink, Waiter};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging;
 use crate::telemetry::outcome::Source;
@@ -80,11 +80,7 @@ pub(super) fn query(args: &QueryArgs) -> Result<Exit, CommandError> {
     let question = QuestionRef { name: name.view(), rtype, class: Class::IN };
     let report = ask(&settings, &question, args.dnssec)?;
     print(|out| {
-        if args.json {
-            writeln!(out, "{}", report.json())
-        } else {
-            out.write_all(report.text().as_bytes())
-        }
+        if args.json { writeln!(out, "{}", report.json()) } else { out.write_all(report.text().as_bytes()) }
     })?;
     Ok(if report.got_answer() { Exit::OK } else { Exit(exit::NO_ANSWER) })
 }
@@ -99,7 +95,8 @@ fn ask(settings: &Settings, question: &QuestionRef<'_>, dnssec_ok: bool) -> Resu
     }
     let subnet = SubnetOption::Absent;
     let octets =
-        UpstreamQuery { question: *question, dnssec_ok, checking_disabled: false, subnet, padding: false }.build();
+        UpstreamQuery { question: *question, dnssec_ok, checking_disabled: false, subnet, padding: false }
+            .build();
     let started = crate::clock::now();
     let (message, note) = runtime.block_on(through(&core, &octets)).ok_or(QueryError::Build)?;
     let elapsed = crate::clock::now().saturating_duration_since(started);
@@ -209,8 +206,12 @@ impl Report {
     /// Returns the report for a person.
     fn text(&self) -> String {
         let Self { name, rtype, .. } = self;
-        let mut text =
-            format!("; {name} {rtype}: {} from {} in {} ms\n", self.rcode(), self.origin(), self.elapsed.as_millis());
+        let mut text = format!(
+            "; {name} {rtype}: {} from {} in {} ms\n",
+            self.rcode(),
+            self.origin(),
+            self.elapsed.as_millis()
+        );
         if let Some((code, why)) = self.reason() {
             let colon = if why.is_empty() { "" } else { ": " };
             let _ = writeln!(text, "; {code}{colon}{}", why.escape_debug());

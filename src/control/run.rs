@@ -156,8 +156,10 @@ impl Control {
             warn!("{notice}");
         }
         let origin = origin(settings);
-        let addresses = self.gateway.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let servers = settings.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>().join(" ");
+        let addresses =
+            self.gateway.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let servers =
+            settings.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>().join(" ");
         if let Some(address) = self.gateway.metrics_address() {
             info!(%address, "metrics page");
         }
@@ -227,7 +229,9 @@ fn open_query_log(telemetry: &Telemetry, settings: &Settings) -> Result<(), Star
     telemetry.open_query_log(&settings.log.queries, settings.limits.query_log_queue).map_err(|source| {
         let path = match &settings.log.queries {
             crate::config::settings::QueryLog::File(path) => path.clone(),
-            crate::config::settings::QueryLog::Off | crate::config::settings::QueryLog::Stdout => "stdout".into(),
+            crate::config::settings::QueryLog::Off | crate::config::settings::QueryLog::Stdout => {
+                "stdout".into()
+            }
         };
         StartError::QueryLog { path, source }
     })

@@ -27,6 +27,21 @@ pub enum Source {
     Failed,
 }
 
+impl Source {
+    /// Returns the `source` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Stale => "stale",
+            Self::Local => "local",
+            Self::Upstream => "upstream",
+            Self::Blocked => "blocked",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// One finished query.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
