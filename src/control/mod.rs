@@ -14,7 +14,7 @@ use self::run::RunError;
 use crate::app::error::StartError;
 use crate::cli::{Cli, Command, exit};
 use crate::config::error::{Appearance, ConfigErrors};
-use crate::listener::bind::BindFailure;
+use crate::listener::bind::BindErrorKind;
 use clap::CommandFactory;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -116,10 +116,10 @@ impl CommandError {
 /// Returns the exit code for a gateway that does not start.
 fn start_code(error: &StartError) -> u8 {
     match error {
-        StartError::Bind(error) => match error.failure() {
-            BindFailure::InUse => exit::ADDRESS_TAKEN,
-            BindFailure::Permission => exit::PERMISSION,
-            BindFailure::Other => exit::SYSTEM,
+        StartError::Bind(error) => match &error.kind {
+            BindErrorKind::InUse { .. } => exit::ADDRESS_TAKEN,
+            BindErrorKind::Permission => exit::PERMISSION,
+            BindErrorKind::NotHere | BindErrorKind::Other => exit::SYSTEM,
         },
         StartError::Metrics { source, .. } => match source.kind() {
             io::ErrorKind::AddrInUse => exit::ADDRESS_TAKEN,

@@ -8,7 +8,7 @@ use super::inbox::{Completion, Inbox, Refresh, Work};
 use super::outbox::Outbox;
 use super::permits::Permit;
 use super::waiter::{ReplyNote, Waiter};
-use super::{Pending, Resolver, STALE_TTL_SECS, question_octets, stale_ede, subnet_option};
+use super::{Pending, Resolver, STALE_TTL_SECS, question_octets, stale_ede};
 use crate::cache::Cache;
 use crate::cache::key::KeyRef;
 use crate::policy::Verdict;
@@ -164,8 +164,8 @@ impl Flights {
     fn refresh(&mut self, refresh: Refresh, now: Instant) {
         let Some(question) = QuestionRef::parse(&refresh.question) else { return };
         let hash = KeyRef { question, variant: refresh.variant }.hash_with(&self.hasher);
-        let Refresh { snapshot, group, variant, .. } = refresh;
-        let pending = Pending { snapshot, group, variant, subnet: None, stale: None };
+        let Refresh { snapshot, group, variant, subnet, .. } = refresh;
+        let pending = Pending { snapshot, group, variant, subnet, stale: None };
         let full = self.refreshing >= pending.snapshot.limits.refresh_inflight;
         if full || self.find(hash, &question, &pending).is_some() {
             return;
@@ -207,7 +207,7 @@ impl Flights {
             question: QuestionRef::parse(&question)?,
             dnssec_ok: variant.dnssec_ok,
             checking_disabled: variant.checking_disabled,
-            subnet: subnet_option(&snapshot, subnet.as_deref()),
+            subnet: subnet.as_option(),
             padding: snapshot.padding,
         }
         .build();

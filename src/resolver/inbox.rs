@@ -4,8 +4,10 @@
 
 use super::permits::Permit;
 use super::waiter::Waiter;
-use super::{Pending, Snapshot};
+use super::Pending;
+use super::snapshot::Snapshot;
 use crate::cache::key::Variant;
+use crate::policy::client_subnet::Subnet;
 use crate::transport::{CompletionSink, Received, TransportError};
 use futures_util::task::AtomicWaker;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +40,8 @@ pub(super) struct Refresh {
     pub(super) group: usize,
     /// The bits of the answer that is to be replaced.
     pub(super) variant: Variant,
+    /// The network that servers are told.
+    pub(super) subnet: Subnet,
     /// The question in wire form.
     pub(super) question: Box<[u8]>,
 }

@@ -28,11 +28,12 @@ use self::waiter::{ReplyBatch, ReplyNote, Waiter};
 use crate::cache::key::{KeyRef, PartitionId, Variant};
 use crate::cache::{Cache, Found, Lookup};
 use crate::policy::Verdict;
+use crate::policy::client_subnet::Subnet;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
 use crate::wire::ede::{Ede, EdeCode};
 use crate::wire::header::Rcode;
-use crate::wire::query::{ClientTransport, QueryRef, SubnetOption};
+use crate::wire::query::{ClientTransport, QueryRef};
 use crate::wire::reply;
 use crate::wire::stored::{StoredAnswer, TtlRule};
 use arc_swap::ArcSwap;
@@ -68,8 +69,8 @@ pub struct Pending {
     group: usize,
     /// The bits that tell its answer from others.
     variant: Variant,
-    /// The client's own ECS option, when the operator forwards those.
-    subnet: Option<Box<[u8]>>,
+    /// The network that servers are told.
+    subnet: Subnet,
     /// What may be said when nothing better comes in time.
     stale: Option<StoredAnswer>,
 }
@@ -169,29 +170,18 @@ impl Resolver {
                 outcome(Source::Failed, Rcode::SERVFAIL, Some(ede.code), transport),
             );
         };
-        let subnet = snapshot.subnet.forwarded(query);
+        let subnet = snapshot.policy.subnet(query);
         let variant = Variant {
             dnssec_ok: query.dnssec_ok(),
             checking_disabled: query.header().checking_disabled(),
-            partition: self.partition(entry.partition, subnet.as_ref().map(AsRef::as_ref)),
+            partition: self.partition(entry.partition, subnet),
         };
         let wait = |stale| {
-            let pending = Pending {
-                snapshot: Arc::clone(snapshot),
-                group,
-                variant,
-                subnet: subnet.map(|s| s.as_ref().into()),
-                stale,
-            };
+            let pending = Pending { snapshot: Arc::clone(snapshot), group, variant, subnet, stale };
             (Step::Wait(pending), outcome(Source::Upstream, Rcode::NOERROR, None, transport))
         };
         let refresh = || {
-            self.inbox.refresh(Refresh {
-                snapshot: Arc::clone(snapshot),
-                group,
-                variant,
-                question: question_octets(query),
-            });
+            self.inbox.refresh(Refresh { snapshot: Arc::clone(snapshot), group, variant, subnet, question: question_octets(query) });
         };
         match self.cache.lookup(&KeyRef { question, variant }, now) {
             Lookup::Fresh(found) => fresh(&found, query, transport, out),
@@ -215,12 +205,15 @@ impl Resolver {
         }
     }
 
-    /// Returns the part of the cache for answers made for one client network; without one, the group's own.
-    fn partition(&self, partition: PartitionId, subnet: Option<&[u8]>) -> PartitionId {
-        subnet.map_or(partition, |subnet| {
-            let hash = self.subnet_hasher.hash_one((partition, subnet));
-            PartitionId(u32::try_from(hash >> 32).unwrap_or_default())
-        })
+    /// Returns the part of the cache for answers made for one network; without one, the group's own.
+    fn partition(&self, partition: PartitionId, subnet: Subnet) -> PartitionId {
+        match subnet {
+            Subnet::Absent | Subnet::OptOut => partition,
+            Subnet::Content(content) => {
+                let hash = self.subnet_hasher.hash_one((partition, content));
+                PartitionId(u32::try_from(hash >> 32).unwrap_or_default())
+            }
+        }
     }
 
     /// Joins each waiter to its flight, starting those that are missing: one wake-up for all. What finds no place gets a
@@ -298,9 +291,4 @@ fn question_octets(query: &QueryRef<'_>) -> Box<[u8]> {
 /// Makes the record of a query that was answered at once.
 fn outcome(source: Source, rcode: Rcode, ede: Option<EdeCode>, transport: ClientTransport) -> Outcome {
     Outcome { source, rcode, ede, transport, duration: None }
-}
-
-/// Returns the ECS option of a query of ours.
-fn subnet_option<'a>(snapshot: &'a Snapshot, forwarded: Option<&'a [u8]>) -> SubnetOption<'a> {
-    forwarded.map_or_else(|| snapshot.subnet.own(), SubnetOption::Content)
 }
