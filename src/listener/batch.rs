@@ -7,7 +7,7 @@
 //! also lets a reply leave from any thread. Receiving and sending never share headers: `sendmmsg` leaves
 //! the caller's address pointers in them.
 
-use crate::resolver::ClientToken;
+use crate::resolver::waiter::ClientToken;
 use crate::wire::MAX_UDP_REPLY;
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -110,7 +110,10 @@ impl Datagrams {
     /// Returns what was received, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ClientToken, &[u8])> {
         let slots = self.octets.chunks_exact(SLOT);
-        self.received.iter().zip(slots).map(|((client, len), slot)| (client, slot.get(..*len).unwrap_or(slot)))
+        self.received
+            .iter()
+            .zip(slots)
+            .map(|((client, len), slot)| (client, slot.get(..*len).unwrap_or(slot)))
     }
 
     /// Receives by one `recvmmsg`.
@@ -205,7 +208,8 @@ impl Replies {
     pub(super) fn flush(&mut self, by: &BatchSocket) -> usize {
         let slots = self.octets.chunks_exact(SLOT);
         let replies = self.written.iter().zip(slots);
-        let unsent = send(by, replies.map(|((client, len), slot)| (client, slot.get(..*len).unwrap_or(slot))));
+        let unsent =
+            send(by, replies.map(|((client, len), slot)| (client, slot.get(..*len).unwrap_or(slot))));
         self.written.clear();
         unsent
     }
@@ -228,9 +232,14 @@ thread_local! {
 }
 
 /// Sends replies without blocking; returns how many could not be sent. A client whose reply is lost asks again.
-pub(super) fn send<'a>(by: &BatchSocket, mut replies: impl Iterator<Item = (&'a ClientToken, &'a [u8])>) -> usize {
+pub(super) fn send<'a>(
+    by: &BatchSocket,
+    mut replies: impl Iterator<Item = (&'a ClientToken, &'a [u8])>,
+) -> usize {
     match by.source {
-        ReplySource::AsAsked => replies.filter(|(client, reply)| !send_one(&by.socket, client, reply)).count(),
+        ReplySource::AsAsked => {
+            replies.filter(|(client, reply)| !send_one(&by.socket, client, reply)).count()
+        }
         ReplySource::Bound => SEND.with_borrow_mut(|state| {
             let mut unsent = 0;
             loop {
@@ -302,7 +311,8 @@ mod tests {
     fn pair(address: &str) -> (BatchSocket, UdpSocket) {
         let socket = UdpSocket::bind(address).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let client = UdpSocket::bind(if address.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
+        let client =
+            UdpSocket::bind(if address.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         (BatchSocket::new(socket).unwrap(), client)
     }

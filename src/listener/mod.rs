@@ -1,6 +1,6 @@
 //! Clients' sockets: UDP in batches, TCP with pipelining, and who may ask. A query is read, checked and
 //! answered at once from memory when the resolver can; the others of a batch are handed over together
-//! and their replies come back through a [`ReplySink`](crate::resolver::ReplySink).
+//! and their replies come back through a [`ReplySink`](crate::resolver::waiter::ReplySink).
 //!
 //! Nothing here decides what the answer is, and nothing here knows that servers exist.
 //!
@@ -21,7 +21,8 @@ pub mod worker;
 
 use crate::config::settings::Limits;
 use crate::listener::admission::AccessList;
-use crate::resolver::{Pending, Resolver, Step, Waiter};
+use crate::resolver::waiter::Waiter;
+use crate::resolver::{Pending, Resolver, Step};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::outcome::Outcome;
 use crate::wire::query::{ClientTransport, QueryRef};

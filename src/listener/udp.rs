@@ -2,15 +2,17 @@
 //! call; the misses of a batch go to the resolver together. It allocates only for misses, and it does not
 //! wait for them: their replies leave through [`UdpSink`] from wherever the flight ends.
 
+use super::Answer;
 use super::batch::{BATCH, BatchSocket, Datagrams, Replies, send};
 use super::intake::{Intake, Taken};
-use super::Answer;
 use crate::clock;
-use crate::resolver::{ClientToken, ReplyBatch, ReplySink, Waiter};
+use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
 use crate::wire::query::ClientTransport;
+use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,8 +97,16 @@ impl<A: Answer> UdpLoop<A> {
         Ok(Self { readable, sink, intake, misses: Vec::with_capacity(BATCH) })
     }
 
-    /// Answers until `stop`; what the kernel had queued by then is still taken.
+    /// Answers until `stop`. A panic is a bug that one datagram can find: it costs that batch, not the socket.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        while AssertUnwindSafe(self.answer(&stop)).catch_unwind().await.is_err() {
+            self.misses.clear();
+            tracing::error!("a bug ended the handling of a batch of queries; going on with the next");
+        }
+    }
+
+    /// Answers until `stop`; what the kernel had queued by then is still taken.
+    async fn answer(&mut self, stop: &CancellationToken) {
         let mut stopped = pin!(stop.cancelled());
         let mut errors = 0;
         loop {

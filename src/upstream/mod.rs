@@ -6,3 +6,6 @@ pub mod health;
 pub mod latency;
 pub mod probe;
 pub mod strategy;
+/// stub
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamId(pub usize);
