@@ -4,19 +4,18 @@
 //!
 //! Nothing here decides what the answer is, and nothing here knows that servers exist.
 //!
-//! `udp` and `tcp` are the two loops, `intake` is what they share, `batch` is the system calls of UDP,
-//! `connection` one TCP client, `connections` the table of all of them, `bind` makes sockets and `worker`
-//! runs it all.
+//! `udp` and `tcp` are the two loops, `intake` is what they share, `batch` is the system calls of UDP, `bind`
+//! makes sockets (`holder`: who is in the way), and `worker` runs it all.
 
 pub mod admission;
-pub mod batch;
+mod batch;
 pub mod bind;
-pub mod connection;
-pub mod connections;
-pub mod holder;
-pub mod intake;
-pub mod tcp;
-pub mod udp;
+mod holder;
+mod intake;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
 pub mod worker;
 
 use crate::config::settings::Limits;

@@ -79,8 +79,8 @@ thread_local! {
 /// One socket of one worker.
 #[derive(Debug)]
 pub(super) struct UdpLoop<A: Answer> {
-    /// Registered for reading only: a registration for writing would wake the worker for every datagram
-    /// that leaves.
+    /// Registered for reading only. tokio's own `UdpSocket` registers for writing too, and then epoll wakes
+    /// the worker for every datagram that leaves the socket, even from another thread.
     readable: AsyncFd<Arc<UdpSink>>,
     /// For the waiters of this socket.
     sink: Arc<dyn ReplySink>,
@@ -92,6 +92,10 @@ pub(super) struct UdpLoop<A: Answer> {
 
 impl<A: Answer> UdpLoop<A> {
     /// Registers the socket with the current runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is an unsafe fn; what it asks for holds: a sink never changes its socket"
+    )]
     pub(super) fn new(sink: Arc<UdpSink>, intake: Arc<Intake<A>>) -> io::Result<Self> {
         let readable = AsyncFd::with_interest(Arc::clone(&sink), Interest::READABLE)?;
         Ok(Self { readable, sink, intake, misses: Vec::with_capacity(BATCH) })

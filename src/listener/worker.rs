@@ -3,9 +3,9 @@
 //! addresses come and go on reload, and everything ends in order. What is done with a query is not known here.
 
 use super::bind::{BindError, BindErrorKind, Sharing, Sockets, bind};
-use super::connections::Connections;
 use super::intake::Intake;
 use super::tcp::Acceptor;
+use super::tcp::connections::Connections;
 use super::udp::{UdpLoop, UdpSink};
 use super::{Answer, Context};
 use crate::clock;

@@ -1,9 +1,12 @@
 //! The TCP accept loop: who gets a connection, and what happens when there are no more to give. What goes on
-//! in a connection is `connection`'s.
+//! in a connection is `connection`'s; who is there is `connections`'.
 
+mod connection;
+pub(super) mod connections;
+
+use self::connection::Connection;
+use self::connections::{Connections, Membership, Refusal};
 use super::Answer;
-use super::connection::Connection;
-use super::connections::{Connections, Membership, Refusal};
 use super::intake::Intake;
 use crate::clock;
 use std::io;

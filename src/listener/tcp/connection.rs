@@ -6,10 +6,10 @@
 //!    └──────── a deadline passed, evicted, the client does not read, error ────────────────────▲
 //! ```
 
-use super::Answer;
 use super::connections::Membership;
-use super::intake::{Intake, Taken};
 use crate::clock;
+use crate::listener::Answer;
+use crate::listener::intake::{Intake, Taken};
 use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
 use crate::wire::MAX_MESSAGE;
 use crate::wire::frame::{self, Deframer};
@@ -33,9 +33,6 @@ const WRITE_HIGH_WATER: usize = 64 * 1024;
 /// With so much waiting to be written the client is taken not to read, and is closed: replies of flights
 /// are added without being asked for.
 const WRITE_LIMIT: usize = 1024 * 1024;
-
-/// How long the client may take to read what is being written.
-const WRITE_WAIT: Duration = Duration::from_secs(10);
 
 /// How long an answer that is owed may take. Flights have a deadline of their own, well below: this one is
 /// for a reply that got lost on the way.
@@ -328,7 +325,8 @@ impl<A: Answer> Connection<A> {
         } else if self.deframer.is_partial() {
             self.since.message.get_or_insert_with(clock::now);
         }
-        let write = self.since.write.map(|since| since + WRITE_WAIT);
+        // A client that takes nothing off for so long is as good as idle.
+        let write = self.since.write.map(|since| since + limits.tcp_idle);
         let message = self.since.message.map(|since| since + limits.tcp_read);
         let quiet = self.since.activity + if load.owed > 0 { REPLY_WAIT } else { limits.tcp_idle };
         [write, message].into_iter().flatten().fold(quiet, Instant::min)

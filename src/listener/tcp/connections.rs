@@ -1,7 +1,7 @@
 //! The table of TCP connections, shared by all workers: how many there are, whose they are, and which has
 //! been idle the longest. It opens and closes nothing itself; it says who has to go.
 
-use super::admission::ClientPrefix;
+use crate::listener::admission::ClientPrefix;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// All TCP connections of the gateway.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::listener) struct Connections {
     /// Bound of all.
     total: usize,
     /// Bound of one client prefix.
@@ -48,7 +48,7 @@ struct Place {
 
 /// Why a connection gets no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::listener) enum Refusal {
     /// The client has its share.
     ClientShare,
     /// All places are taken and none of them is idle.
@@ -57,7 +57,7 @@ pub(super) enum Refusal {
 
 impl Connections {
     /// Makes a table of `total` places, of which one client prefix may have `per_client`.
-    pub(super) fn new(total: usize, per_client: usize) -> Arc<Self> {
+    pub(in crate::listener) fn new(total: usize, per_client: usize) -> Arc<Self> {
         Arc::new(Self { total, per_client, table: Mutex::default(), changed: Notify::new() })
     }
 
@@ -65,7 +65,7 @@ impl Connections {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Membership, Refusal> {
+    pub(in crate::listener) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Membership, Refusal> {
         let client = ClientPrefix::of(client);
         let mut table = self.lock();
         if table.clients.get(&client).is_some_and(|count| *count >= self.per_client) {
@@ -85,7 +85,10 @@ impl Connections {
     /// As `admit`, but waits while all places are busy: each has deadlines, so one becomes free.
     ///
     /// Cancel safe: nothing is taken before it returns.
-    pub(super) async fn admit_when_free(self: &Arc<Self>, client: IpAddr) -> Result<Membership, Refusal> {
+    pub(in crate::listener) async fn admit_when_free(
+        self: &Arc<Self>,
+        client: IpAddr,
+    ) -> Result<Membership, Refusal> {
         let _waiting = Waiting::begin(self);
         loop {
             let changed = self.changed.notified();
@@ -97,7 +100,7 @@ impl Connections {
     }
 
     /// Ends the connection that has been idle the longest; false when none is idle.
-    pub(super) fn evict_oldest_idle(&self) -> bool {
+    pub(in crate::listener) fn evict_oldest_idle(&self) -> bool {
         self.lock().evict_oldest_idle()
     }
 
@@ -158,18 +161,18 @@ impl Drop for Waiting<'_> {
 
 /// A connection's place in the table; free again when dropped.
 #[derive(Debug)]
-pub(super) struct Membership {
+pub(in crate::listener) struct Membership {
     /// The table.
     connections: Arc<Connections>,
     /// Which place.
     number: u64,
     /// Cancelled when the place was given to another.
-    pub(super) evicted: CancellationToken,
+    pub(in crate::listener) evicted: CancellationToken,
 }
 
 impl Membership {
     /// Says since when the connection is idle; None when it is not.
-    pub(super) fn set_idle(&self, since: Option<Instant>) {
+    pub(in crate::listener) fn set_idle(&self, since: Option<Instant>) {
         let mut table = self.connections.lock();
         if let Some(place) = table.places.get_mut(&self.number) {
             place.idle_since = since;
