@@ -1,7 +1,80 @@
-//! Clients' sockets: UDP in batches, TCP with pipelining; who may ask.
+//! Clients' sockets: UDP in batches, TCP with pipelining, and who may ask. A query is read, checked and
+//! answered at once from memory when the resolver can; the others of a batch are handed over together
+//! and their replies come back through a [`ReplySink`](crate::resolver::waiter::ReplySink).
+//!
+//! Nothing here decides what the answer is, and nothing here knows that servers exist.
+//!
+//! `udp` and `tcp` are the two loops, `intake` is what they share, `batch` is the system calls of UDP, `bind`
+//! makes sockets (`holder`: who is in the way), and `worker` runs it all.
 
 pub mod admission;
-pub mod batch;
-pub mod tcp;
-pub mod udp;
+mod batch;
+pub mod bind;
+mod holder;
+mod intake;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
 pub mod worker;
+
+use crate::config::settings::Limits;
+use crate::listener::admission::AccessList;
+use crate::resolver::waiter::Waiter;
+use crate::resolver::{Pending, Resolver, Step};
+use crate::telemetry::counters::Telemetry;
+use crate::telemetry::outcome::Outcome;
+use crate::wire::query::{ClientTransport, QueryRef};
+use arc_swap::ArcSwap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the listener needs of the resolver. Static dispatch: it is called for every query.
+pub trait Answer: Debug + Send + Sync + 'static {
+    /// A query that could not be answered at once.
+    type Pending: Send + 'static;
+
+    /// Writes a reply into `out`, which is as long as the reply may be, or says that it must wait.
+    fn answer_now(
+        &self,
+        query: &QueryRef<'_>,
+        transport: ClientTransport,
+        now: Instant,
+        out: &mut [u8],
+    ) -> (Step<Self::Pending>, Outcome);
+
+    /// Takes all of `misses`; each waiter's sink gets exactly one reply later, from any thread.
+    fn enqueue(&self, misses: &mut Vec<(Self::Pending, Waiter)>);
+}
+
+impl Answer for Resolver {
+    type Pending = Pending;
+
+    fn answer_now(
+        &self,
+        query: &QueryRef<'_>,
+        transport: ClientTransport,
+        now: Instant,
+        out: &mut [u8],
+    ) -> (Step, Outcome) {
+        Self::answer_now(self, query, transport, now, out)
+    }
+
+    fn enqueue(&self, misses: &mut Vec<(Pending, Waiter)>) {
+        Self::enqueue(self, misses);
+    }
+}
+
+/// What every worker shares.
+#[derive(Debug)]
+pub struct Context<A = Resolver> {
+    /// Who answers.
+    pub resolver: Arc<A>,
+    /// Where finished queries are counted.
+    pub telemetry: Arc<Telemetry>,
+    /// Who may ask; swapped on reload.
+    pub access: Arc<ArcSwap<AccessList>>,
+    /// Bounds of TCP; fixed at start.
+    pub limits: Arc<Limits>,
+}

@@ -1,1 +1,221 @@
-//! stub
+//! The UDP loop: datagrams in by batches, answers from memory straight into the reply slots and out by one
+//! call; the misses of a batch go to the resolver together. It allocates only for misses, and it does not
+//! wait for them: their replies leave through [`UdpSink`] from wherever the flight ends.
+
+use super::Answer;
+use super::batch::{BATCH, BatchSocket, Datagrams, Replies, send};
+use super::intake::{Intake, Taken};
+use crate::clock;
+use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
+use crate::wire::query::ClientTransport;
+use futures_util::FutureExt;
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
+
+/// Full batches taken before the other tasks of this worker run.
+const BATCHES_A_TURN: usize = 8;
+
+/// Receive errors in a row after which the loop pauses instead of spinning.
+const ERRORS_A_TURN: usize = 16;
+
+/// How long it then pauses.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// A UDP socket as the place where replies go.
+#[derive(Debug)]
+pub(super) struct UdpSink {
+    /// Shared by the loop that reads and the flights that reply; closed when the last of them is gone.
+    socket: BatchSocket,
+}
+
+impl UdpSink {
+    /// Makes a sink of a bound socket.
+    pub(super) fn new(socket: BatchSocket) -> Self {
+        Self { socket }
+    }
+}
+
+impl AsRawFd for UdpSink {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.socket.as_raw_fd()
+    }
+}
+
+impl ReplySink for UdpSink {
+    fn send(&self, batch: &ReplyBatch) {
+        report(send(&self.socket, batch.iter()));
+    }
+}
+
+/// Says that replies were lost; the clients ask again.
+fn report(unsent: usize) {
+    if unsent > 0 {
+        tracing::debug!(unsent, "replies could not be sent");
+    }
+}
+
+/// Buffers of one worker, shared by its sockets: nothing stays in them between two turns of a loop.
+struct Scratch {
+    /// What was just received.
+    datagrams: Datagrams,
+    /// What is about to be sent.
+    replies: Replies,
+}
+
+thread_local! {
+    /// See [`Scratch`]; a thread-local because nix's headers cannot move between threads.
+    static SCRATCH: RefCell<Scratch> =
+        RefCell::new(Scratch { datagrams: Datagrams::new(), replies: Replies::new() });
+}
+
+/// One socket of one worker.
+#[derive(Debug)]
+pub(super) struct UdpLoop<A: Answer> {
+    /// Registered for reading only. tokio's own `UdpSocket` registers for writing too, and then epoll wakes
+    /// the worker for every datagram that leaves the socket, even from another thread.
+    readable: AsyncFd<Arc<UdpSink>>,
+    /// For the waiters of this socket.
+    sink: Arc<dyn ReplySink>,
+    /// What happens to a query.
+    intake: Arc<Intake<A>>,
+    /// Misses of the current batch; empty between two.
+    misses: Vec<(A::Pending, Waiter)>,
+}
+
+impl<A: Answer> UdpLoop<A> {
+    /// Registers the socket with the current runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is an unsafe fn; what it asks for holds: a sink never changes its socket"
+    )]
+    pub(super) fn new(sink: Arc<UdpSink>, intake: Arc<Intake<A>>) -> io::Result<Self> {
+        let readable = AsyncFd::with_interest(Arc::clone(&sink), Interest::READABLE)?;
+        Ok(Self { readable, sink, intake, misses: Vec::with_capacity(BATCH) })
+    }
+
+    /// Answers until `stop`. A panic is a bug that one datagram can find: it costs that batch, not the socket.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        while AssertUnwindSafe(self.answer(&stop)).catch_unwind().await.is_err() {
+            self.misses.clear();
+            tracing::error!("a bug ended the handling of a batch of queries; going on with the next");
+        }
+    }
+
+    /// Answers until `stop`; what the kernel had queued by then is still taken.
+    async fn answer(&mut self, stop: &CancellationToken) {
+        let mut stopped = pin!(stop.cancelled());
+        let mut errors = 0;
+        loop {
+            let mut guard = tokio::select! {
+                biased;
+                () = &mut stopped => break,
+                ready = self.readable.readable() => match ready {
+                    Ok(guard) => guard,
+                    Err(_) => return,
+                },
+            };
+            let turn = take_turn(&self.intake, &self.sink, guard.get_inner(), &mut self.misses);
+            if matches!(turn, Turn::Emptied) {
+                guard.clear_ready();
+            }
+            match turn {
+                Turn::Emptied => errors = 0,
+                Turn::MoreQueued => {
+                    errors = 0;
+                    tokio::task::yield_now().await;
+                }
+                Turn::Failed if errors < ERRORS_A_TURN => errors += 1,
+                Turn::Failed => {
+                    errors = 0;
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
+        take_turn(&self.intake, &self.sink, self.readable.get_ref(), &mut self.misses);
+    }
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// The queue is empty: wait for the kernel to say otherwise. A batch that is not full is taken as a sign
+    /// of that, which saves the call that would only return EAGAIN. It is safe: epoll is edge-triggered and
+    /// reports every arrival after the batch was taken, whatever we remember of readiness.
+    Emptied,
+    /// Others should run before the next turn.
+    MoreQueued,
+    /// The kernel reported an error, such as an ICMP message about an earlier reply; reading it clears it.
+    Failed,
+}
+
+/// Takes batches until the queue is empty or it is the turn of others.
+fn take_turn<A: Answer>(
+    intake: &Intake<A>,
+    sink: &Arc<dyn ReplySink>,
+    socket: &UdpSink,
+    misses: &mut Vec<(A::Pending, Waiter)>,
+) -> Turn {
+    for _ in 0..BATCHES_A_TURN {
+        let received = SCRATCH.with_borrow_mut(|scratch| {
+            let received = scratch.datagrams.receive(&socket.socket)?;
+            answer_batch(intake, sink, scratch, misses);
+            report(scratch.replies.flush(&socket.socket));
+            Ok::<_, io::Error>(received)
+        });
+        // Outside the borrow: the resolver may reply at once, on this thread.
+        if !misses.is_empty() {
+            intake.context.resolver.enqueue(misses);
+            misses.clear();
+        }
+        match received {
+            Ok(received) if received < BATCH => return Turn::Emptied,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
+            Err(error) => {
+                tracing::debug!(%error, "cannot receive");
+                return Turn::Failed;
+            }
+        }
+    }
+    Turn::MoreQueued
+}
+
+/// Answers what can be answered from memory and collects the rest.
+fn answer_batch<A: Answer>(
+    intake: &Intake<A>,
+    sink: &Arc<dyn ReplySink>,
+    scratch: &mut Scratch,
+    misses: &mut Vec<(A::Pending, Waiter)>,
+) {
+    let round = intake.round(ClientTransport::Udp, clock::now());
+    for (client, message) in scratch.datagrams.iter() {
+        // Nobody can be answered at port 0 (RFC 768: "if not used, a value of zero").
+        if client.peer.port() == 0 {
+            continue;
+        }
+        match round.take(message, client.peer.ip(), scratch.replies.slot()) {
+            Taken::Reply(octets) => scratch.replies.commit(*client, octets),
+            Taken::Silence | Taken::Nonsense => {}
+            Taken::Miss(pending) => misses.push((pending, waiter(sink, client, message, round.now))),
+        }
+    }
+}
+
+/// Makes the record by which a flight finds its client again.
+fn waiter(sink: &Arc<dyn ReplySink>, client: &ClientToken, query: &[u8], received: Instant) -> Waiter {
+    Waiter {
+        sink: Arc::clone(sink),
+        client: *client,
+        transport: ClientTransport::Udp,
+        query: query.into(),
+        received,
+    }
+}

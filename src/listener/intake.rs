@@ -1,0 +1,121 @@
+//! What happens to a message from a client before the resolver sees it, whatever socket it came by:
+//! parse, admit, answer from memory, record. It reads and writes no socket.
+
+use super::admission::AccessList;
+use super::{Answer, Context};
+use crate::resolver::Step;
+use crate::telemetry::counters::Block;
+use crate::telemetry::outcome::{self, Outcome, QueryDetail, Source};
+use crate::wire::ede::{Ede, EdeCode};
+use crate::wire::header::Rcode;
+use crate::wire::query::{ClientTransport, QueryFault, QueryRef};
+use crate::wire::question::QuestionRef;
+use crate::wire::reply;
+use arc_swap::Guard;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One worker's way into the resolver.
+#[derive(Debug)]
+pub(super) struct Intake<A> {
+    /// Shared by all workers.
+    pub(super) context: Arc<Context<A>>,
+    /// This worker's counters.
+    block: Arc<Block>,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(super) enum Taken<P> {
+    /// So many octets of reply were written.
+    Reply(usize),
+    /// No reply, by a rule.
+    Silence,
+    /// Not a query at all (too short, or a response): answering could start a loop.
+    Nonsense,
+    /// Not answerable from memory.
+    Miss(P),
+}
+
+impl<A: Answer> Intake<A> {
+    /// Makes the intake of one worker.
+    pub(super) fn new(context: Arc<Context<A>>, block: Arc<Block>) -> Self {
+        Self { context, block }
+    }
+
+    /// Starts on messages that arrived together: the access list is loaded once for them.
+    pub(super) fn round(&self, transport: ClientTransport, now: Instant) -> Round<'_, A> {
+        Round { intake: self, access: self.context.access.load(), transport, now }
+    }
+}
+
+/// Messages that arrived together.
+#[derive(Debug)]
+pub(super) struct Round<'a, A> {
+    /// The worker's.
+    intake: &'a Intake<A>,
+    /// Who may ask, as of now.
+    access: Guard<Arc<AccessList>>,
+    /// How they came.
+    transport: ClientTransport,
+    /// When they came.
+    pub(super) now: Instant,
+}
+
+impl<A: Answer> Round<'_, A> {
+    /// Takes one message and writes its reply, if there is one at once, to the start of `out`.
+    pub(super) fn take(&self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Taken<A::Pending> {
+        let query = match QueryRef::parse(message) {
+            Ok(query) => query,
+            Err(QueryFault::Drop) => return Taken::Nonsense,
+            Err(QueryFault::Reject(rcode)) => return self.reject(message, client, rcode, out),
+        };
+        let limit = query.reply_limit(self.transport).min(out.len());
+        let Some(out) = out.get_mut(..limit) else { return Taken::Silence };
+        if !self.access.allows(client) {
+            return self.refuse(&query, client, out);
+        }
+        let resolver = &self.intake.context.resolver;
+        let (step, outcome) = resolver.answer_now(&query, self.transport, self.now, out);
+        match step {
+            Step::Reply(octets) => {
+                self.record(&outcome, client, Some(query.question()));
+                Taken::Reply(octets)
+            }
+            Step::Drop => Taken::Silence,
+            Step::Wait(pending) => Taken::Miss(pending),
+        }
+    }
+
+    /// Answers a message that is no acceptable query.
+    fn reject(&self, message: &[u8], client: IpAddr, rcode: Rcode, out: &mut [u8]) -> Taken<A::Pending> {
+        let Some(octets) = reply::reject(message, rcode, out) else { return Taken::Nonsense };
+        self.record(&self.own(Source::Refused, rcode, None), client, None);
+        Taken::Reply(octets)
+    }
+
+    /// Answers a client that may not ask.
+    fn refuse(&self, query: &QueryRef<'_>, client: IpAddr, out: &mut [u8]) -> Taken<A::Pending> {
+        /// Goes to the client as it is, if it understands EDNS.
+        const REASON: Ede = Ede::new(EdeCode::PROHIBITED, "this client is not in the access list");
+        let octets = reply::error(query, Rcode::REFUSED, Some(&REASON), out);
+        if octets == 0 {
+            return Taken::Silence;
+        }
+        let outcome = self.own(Source::Refused, Rcode::REFUSED, Some(EdeCode::PROHIBITED));
+        self.record(&outcome, client, Some(query.question()));
+        Taken::Reply(octets)
+    }
+
+    /// Describes a reply made by the listener itself.
+    fn own(&self, source: Source, rcode: Rcode, ede: Option<EdeCode>) -> Outcome {
+        Outcome { source, rcode, ede, transport: self.transport, duration: None }
+    }
+
+    /// Counts a reply that leaves at once; misses are the resolver's to record.
+    fn record(&self, outcome: &Outcome, client: IpAddr, question: Option<QuestionRef<'_>>) {
+        let detail = QueryDetail { client, question, upstream: None };
+        outcome::record(&self.intake.context.telemetry, &self.intake.block, outcome, &detail);
+    }
+}
