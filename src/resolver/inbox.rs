@@ -2,10 +2,10 @@
 //! or a swap; the driver is woken once, when the inbox was empty. Bounded by the permits (queries), by what is in
 //! flight (completions), and by a count of its own (refreshes).
 
-use super::permits::Permit;
-use super::waiter::Waiter;
 use super::Pending;
+use super::permits::Permit;
 use super::snapshot::Snapshot;
+use super::waiter::Waiter;
 use crate::cache::key::Variant;
 use crate::policy::client_subnet::Subnet;
 use crate::transport::{CompletionSink, Received, TransportError};

@@ -170,7 +170,7 @@ impl Resolver {
                 outcome(Source::Failed, Rcode::SERVFAIL, Some(ede.code), transport),
             );
         };
-        let subnet = snapshot.policy.subnet(query);
+        let subnet = snapshot.policy.client_subnet(query);
         let variant = Variant {
             dnssec_ok: query.dnssec_ok(),
             checking_disabled: query.header().checking_disabled(),
@@ -181,7 +181,13 @@ impl Resolver {
             (Step::Wait(pending), outcome(Source::Upstream, Rcode::NOERROR, None, transport))
         };
         let refresh = || {
-            self.inbox.refresh(Refresh { snapshot: Arc::clone(snapshot), group, variant, subnet, question: question_octets(query) });
+            self.inbox.refresh(Refresh {
+                snapshot: Arc::clone(snapshot),
+                group,
+                variant,
+                subnet,
+                question: question_octets(query),
+            });
         };
         match self.cache.lookup(&KeyRef { question, variant }, now) {
             Lookup::Fresh(found) => fresh(&found, query, transport, out),
