@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use strategy::Candidate;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// Names an upstream for the life of the process, so that a ticket of before a reload never meets another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,8 +55,8 @@ pub struct Upstream {
     in_flight: AtomicU32,
     /// Its lines on the metrics page.
     counters: Arc<UpstreamCounters>,
-    /// Wakes its prober when it goes down.
-    went_down: Notify,
+    /// Wakes its prober when it goes down. No `Notify`: around a reload there may be two probers, and each must hear of it.
+    went_down: watch::Sender<()>,
 }
 
 /// What changes with each sample.
@@ -174,7 +174,7 @@ impl Upstream {
             condition: Mutex::new(condition),
             in_flight: AtomicU32::new(0),
             counters,
-            went_down: Notify::new(),
+            went_down: watch::Sender::new(()),
         }
     }
 
@@ -233,7 +233,7 @@ impl Upstream {
     /// Returns how long to wait for this server before another is asked.
     pub fn attempt_timeout(&self) -> Duration {
         let (least, most) = ATTEMPT_TIMEOUT;
-        let usual = self.condition().latency.recent();
+        let usual = self.condition().latency.typical();
         let Some(usual) = usual else {
             return UNKNOWN_ATTEMPT_TIMEOUT;
         };
@@ -280,9 +280,9 @@ impl Upstream {
         self.condition().last_used
     }
 
-    /// Waits until it goes down (at once if it did since the last wait). Cancel safe: the wake-up is kept.
-    pub(crate) async fn gone_down(&self) {
-        self.went_down.notified().await;
+    /// Returns what changes each time it goes down.
+    pub(crate) fn going_down(&self) -> watch::Receiver<()> {
+        self.went_down.subscribe()
     }
 
     /// Enters a sample under the lock and returns what it changed.
@@ -309,7 +309,7 @@ impl Upstream {
                 tracing::info!(upstream, state = "up", down_for_secs = after.as_secs(), "server is up again");
             }
             Some(Transition::WentDown) => {
-                self.went_down.notify_one();
+                self.went_down.send_replace(());
                 let error = sample.error().map_or_else(String::new, |error| error.to_string());
                 match sample {
                     Sample::Certificate { .. } => {
