@@ -469,7 +469,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn aliases_are_followed_and_strangers_records_are_not_taken() {
-        // dns.home.example -> a. -> b.; then an address of b. and one of c., which nobody asked for.
+        // dns.home.example is an alias of b., b. of d., which has an address; nobody asked for c.
         let records: [(&[u8], Record); 4] = [
             (b"\x01b\x00", (CNAME, 120, b"\x01d\x00".to_vec())),
             (b"\x01d\x00", v4(7, 500)),

@@ -103,30 +103,50 @@ pub enum Sample {
 
 /// What a server did wrong: for the log and the operator, with its causes.
 #[derive(Clone, Debug)]
-pub struct Failure(TransportError);
+pub struct Failure(Reason);
+
+/// What is in a [`Failure`].
+#[derive(Clone, Debug)]
+enum Reason {
+    /// No answer, or none that is one.
+    Exchange(TransportError),
+    /// The server asked for peace.
+    Busy {
+        /// For how long, if it says so.
+        retry_after: Option<Duration>,
+    },
+}
 
 impl From<&TransportError> for Failure {
     fn from(error: &TransportError) -> Self {
-        Self(error.clone())
+        Self(Reason::Exchange(error.clone()))
     }
 }
 
 impl From<ResponseFault> for Failure {
     fn from(fault: ResponseFault) -> Self {
-        Self(TransportError::Mismatch(fault))
+        Self(Reason::Exchange(TransportError::Mismatch(fault)))
     }
 }
 
 impl fmt::Display for Failure {
     /// Writes the error and each of its causes, on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+        match &self.0 {
+            Reason::Busy { retry_after: None } => f.write_str("the server is busy"),
+            Reason::Busy { retry_after: Some(wait) } => {
+                write!(f, "the server is busy and asks to be left alone for {wait:?}")
+            }
+            Reason::Exchange(error) => {
+                write!(f, "{error}")?;
+                let mut cause = error.source();
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
@@ -337,10 +357,8 @@ impl Sample {
         match self {
             Self::Answered { .. } | Self::Neutral => None,
             Self::Failed { error } | Self::Certificate { error } => Some(error.clone()),
-            Self::TimedOut => Some(Failure(TransportError::Timeout)),
-            Self::Busy { retry_after } => {
-                Some(Failure(TransportError::HttpStatus { status: 503, retry_after: *retry_after }))
-            }
+            Self::TimedOut => Some(Failure::from(&TransportError::Timeout)),
+            Self::Busy { retry_after } => Some(Failure(Reason::Busy { retry_after: *retry_after })),
         }
     }
 }
@@ -405,6 +423,16 @@ mod tests {
         upstream.observe(answered(10), now);
         fake.has_connections(0);
         assert_eq!(upstream.attempt_timeout(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_busy_server_is_told_from_a_broken_one() {
+        let now = crate::clock::now();
+        let (upstream, _fake) = fake::upstream("s", fake::silent());
+        upstream.observe(Sample::Busy { retry_after: Some(Duration::from_secs(9)) }, now);
+        let status = upstream.snapshot(now);
+        assert_eq!(status.state, State::Down { probe_at: now + Duration::from_secs(9) });
+        assert_eq!(status.last_error.as_deref(), Some("the server is busy and asks to be left alone for 9s"));
     }
 
     #[test]
