@@ -18,6 +18,7 @@ const DEFAULT_UPSTREAMS: [&str; 2] = ["quad9", "cloudflare"];
 
 /// A group while its members are checked: what the operator wrote beside what it means.
 struct Draft<'a> {
+    /// What the group will be.
     spec: GroupSpec,
     /// Of each member, where it was named; `None` for the built-in ones.
     named_at: Vec<Option<&'a Node>>,
@@ -25,7 +26,9 @@ struct Draft<'a> {
 
 /// Groups and routes that fit together.
 pub(crate) struct Routing {
+    /// The default group first.
     pub(crate) groups: Vec<GroupSpec>,
+    /// In the order of the file.
     pub(crate) routes: Vec<RouteSpec>,
 }
 
@@ -47,10 +50,12 @@ pub(crate) fn read(
             continue;
         }
         if matches!(node.value, Value::Table(_)) && section.node("upstreams").is_none() {
-            faults.push(node.fault(
-                format!("group.{name} has no upstreams"),
-                "expected upstreams = [...] in this table",
-            ));
+            faults.push(
+                node.fault(
+                    format!("group.{name} has no upstreams"),
+                    "expected upstreams = [...] in this table",
+                ),
+            );
         }
         drafts.push(read_group(name, &section, servers, faults));
     }
@@ -96,7 +101,7 @@ fn read_group<'a>(
     let key = section.key_name("upstreams");
     let Some(node) = section.node("upstreams") else {
         if name == DEFAULT {
-            draft.add_built_in(servers, faults);
+            draft.add_built_in(servers);
         }
         return draft;
     };
@@ -126,16 +131,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds the servers that a configuration without `upstreams` uses.
-    fn add_built_in(&mut self, servers: &mut Servers, faults: &mut Faults) {
-        for name in DEFAULT_UPSTREAMS {
-            let node = Node {
-                place: super::document::Place { text: usize::MAX, span: 0..0 },
-                value: Value::Text(name.to_owned()),
-            };
-            if let Some(index) = faults.keep(servers.resolve(&node)).flatten() {
-                self.spec.members.push(index);
-                self.named_at.push(None);
-            }
+    fn add_built_in(&mut self, servers: &mut Servers) {
+        for index in DEFAULT_UPSTREAMS.iter().filter_map(|name| servers.built_in(name)) {
+            self.spec.members.push(index);
+            self.named_at.push(None);
         }
     }
 
@@ -159,12 +158,17 @@ fn read_route(item: &Node, drafts: &[Draft<'_>], faults: &mut Faults) -> Option<
     let section = Section::named("route", item.table().ok()?);
     for key in ["domains", "group"] {
         if section.node(key).is_none() {
-            faults.push(item.fault(format!("a route has no {key}"), format!("expected {key} = ... below this line")));
+            faults.push(
+                item.fault(format!("a route has no {key}"), format!("expected {key} = ... below this line")),
+            );
         }
     }
     let domains = section.read_list("domains", faults, values::suffix);
-    if let (Some(node), Some([])) = (section.node("domains"), section.node("domains").and_then(|n| n.list().ok())) {
-        faults.push(node.fault("route.domains is empty", "expected at least one name; \".\" means every name"));
+    if let (Some(node), Some([])) =
+        (section.node("domains"), section.node("domains").and_then(|n| n.list().ok()))
+    {
+        faults
+            .push(node.fault("route.domains is empty", "expected at least one name; \".\" means every name"));
     }
     let types = section.read_list("types", faults, values::record_type);
     let group = section.read("group", faults, |node| {
@@ -197,11 +201,13 @@ fn check_plaintext(
         };
         let server = &server.spec;
         if !routed {
-            let fault = draft.fault(
-                at,
-                format!("{} is plain DNS, and no [[route]] names the group {name}", server.name),
-                "unencrypted servers answer only names that a route gives them",
-            );
+            let message = if name == DEFAULT {
+                format!("upstreams: {} is plain DNS, which the default group never sends", server.name)
+            } else {
+                format!("{} is plain DNS, and no [[route]] names the group {name}", server.name)
+            };
+            let fault =
+                draft.fault(at, message, "unencrypted servers answer only names that a route gives them");
             faults.push(fault.with_help(
                 "put it in a [group.NAME] of its own, and add a [[route]] with its domains and that group",
             ));

@@ -10,6 +10,7 @@ use super::error::{Fault, Faults, nearest};
 pub struct Key {
     /// With dots; `*` stands for a name that the operator chooses, and for each [[route]].
     pub name: &'static str,
+    /// How its value is written.
     pub kind: Kind,
     /// As it is written in a file. `None`: there is none, or it depends on the host.
     pub default: Option<&'static str>,
@@ -24,7 +25,9 @@ pub enum Kind {
     Text,
     /// Strings in brackets.
     List,
+    /// A whole number.
     Integer,
+    /// `true` or `false`.
     Boolean,
 }
 
@@ -61,7 +64,11 @@ pub const KEYS: &[Key] = &[
         Text,
         "tls://host[:853], https://host[:443]/path[{?dns}]; in a routed group also udp://ip[:53], tcp://ip[:53]",
     ),
-    bare("server.*.addresses", List, "where to connect; without it the name is looked up through the other servers"),
+    bare(
+        "server.*.addresses",
+        List,
+        "where to connect; without it the name is looked up through the other servers",
+    ),
     bare("server.*.ca_file", Text, "for this server only the roots in this PEM file are trusted"),
     bare("server.*.pins", List, "\"sha256/...\" pins of acceptable keys; one must match, besides the chain"),
     key("server.*.weight", Integer, "1", "share of queries under the strategy \"weighted\", 1 to 1000"),
@@ -69,14 +76,23 @@ pub const KEYS: &[Key] = &[
     bare("server.*.account", Text, "the account id, for presets that need one (nextdns)"),
     bare("group.*.upstreams", List, "the servers of a further group"),
     key("group.*.strategy", Text, "\"fastest\"", "as the top-level strategy"),
-    bare("route.*.domains", List, "suffixes; the longest that matches wins, among equals the first in the file"),
+    bare(
+        "route.*.domains",
+        List,
+        "suffixes; the longest that matches wins, among equals the first in the file",
+    ),
     key("route.*.types", List, "[]", "only these record types; default: all"),
     bare("route.*.group", Text, "the group that answers"),
     key("cache.max_size", Text, "\"64MiB\"", "octets really held; 0 turns the cache off"),
     key("cache.min_ttl", Text, "\"0s\"", "answers are kept at least as long"),
     key("cache.max_ttl", Text, "\"1d\"", "answers are kept at most as long"),
     key("cache.negative_max_ttl", Text, "\"1h\"", "\"no such name\" is kept at most as long"),
-    key("cache.max_stale", Text, "\"1d\"", "how long past its time an answer may still help out (RFC 8767); 0: never"),
+    key(
+        "cache.max_stale",
+        Text,
+        "\"1d\"",
+        "how long past its time an answer may still help out (RFC 8767); 0: never",
+    ),
     key("cache.stale_after", Text, "\"1800ms\"", "how long a client waits before it gets a stale answer"),
     key("cache.prefetch", Boolean, "true", "refresh popular answers shortly before they end"),
     key(
@@ -87,7 +103,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("privacy.padding", Boolean, "true", "pad queries to multiples of 128 octets (RFC 8467)"),
     key("rebinding.protect", Boolean, "true", "drop answers that point public names at private addresses"),
-    key("rebinding.allow", List, "[]", "suffixes that may point there; names of a route to servers of your own always may"),
+    key(
+        "rebinding.allow",
+        List,
+        "[]",
+        "suffixes that may point there; names of a route to servers of your own always may",
+    ),
     key("policy.any", Text, "\"minimal\"", "a query for every type gets: minimal (RFC 8482) | forward"),
     key("tls.roots", Text, "\"webpki\"", "webpki (built in) | system"),
     key("tls.extra_ca_dir", Text, "\"certs\"", "every *.pem in this directory is trusted besides"),
@@ -114,11 +135,21 @@ pub const KEYS: &[Key] = &[
     key("limits.attempts", Integer, "3", "servers tried for one query"),
     key("limits.retry_percent", Integer, "20", "retries as a share of queries over 10 s, 0 to 100"),
     key("limits.refresh_inflight", Integer, "16", "background refreshes at once"),
-    key("limits.query_log_queue", Integer, "8192", "lines waiting for the query log; more are dropped and counted"),
+    key(
+        "limits.query_log_queue",
+        Integer,
+        "8192",
+        "lines waiting for the query log; more are dropped and counted",
+    ),
     key("limits.drain_timeout", Text, "\"5s\"", "when stopping, waiting queries may take"),
     key("log.level", Text, "\"info\"", "error | warn | info | debug | trace"),
     key("log.format", Text, "\"text\"", "text | json"),
-    key("log.queries", Text, "\"off\"", "off | stdout | a path: a line for each query, with names and addresses"),
+    key(
+        "log.queries",
+        Text,
+        "\"off\"",
+        "off | stdout | a path: a line for each query, with names and addresses",
+    ),
     bare("metrics.listen", Text, "GET /metrics (Prometheus text), /health, /ready; off when absent"),
 ];
 

@@ -127,8 +127,11 @@ const PRIVATE: [&str; 7] = [
 
 /// Returns true for an address that may be reached from outside: also the unspecified one, which is every address.
 fn is_public(address: IpAddr) -> bool {
-    let inside =
-        LOOPBACK.iter().chain(&PRIVATE).filter_map(|text| values::parse_prefix(text)).any(|net| net.contains(&address));
+    let inside = LOOPBACK
+        .iter()
+        .chain(&PRIVATE)
+        .filter_map(|text| values::parse_prefix(text))
+        .any(|net| net.contains(&address));
     !inside
 }
 
@@ -137,9 +140,7 @@ fn read_cache(section: &Section<'_>, faults: &mut Faults) -> CacheSettings {
     /// RFC 2181 §8: a TTL has 31 bits.
     const LONGEST: Duration = Duration::from_secs(0x7FFF_FFFF);
     let read = |key, faults: &mut Faults, usual| {
-        section
-            .read(key, faults, |node| values::duration(node, Duration::ZERO..=LONGEST))
-            .unwrap_or(usual)
+        section.read(key, faults, |node| values::duration(node, Duration::ZERO..=LONGEST)).unwrap_or(usual)
     };
     let min_ttl = read("min_ttl", faults, Duration::ZERO);
     let max_ttl = read("max_ttl", faults, DAY);
@@ -160,11 +161,7 @@ fn read_cache(section: &Section<'_>, faults: &mut Faults) -> CacheSettings {
 }
 
 /// Reads `[privacy]`.
-fn read_privacy(
-    section: &Section<'_>,
-    faults: &mut Faults,
-    notices: &mut Vec<String>,
-) -> PrivacySettings {
+fn read_privacy(section: &Section<'_>, faults: &mut Faults, notices: &mut Vec<String>) -> PrivacySettings {
     let client_subnet = section.read("client_subnet", faults, client_subnet).unwrap_or(ClientSubnet::Strip);
     if let ClientSubnet::Fixed(net) = client_subnet {
         // RFC 7871 §11.1: the lengths that still hide one household.
@@ -190,8 +187,9 @@ fn client_subnet(node: &Node) -> Result<ClientSubnet, Fault> {
         ("opt-out", ClientSubnet::OptOut),
         ("forward", ClientSubnet::Forward),
     ];
-    values::choice(node, &words)
-        .map_err(|fault| fault.with_label("expected strip | opt-out | forward | a prefix such as 192.0.2.0/24"))
+    values::choice(node, &words).map_err(|fault| {
+        fault.with_label("expected strip | opt-out | forward | a prefix such as 192.0.2.0/24")
+    })
 }
 
 /// Reads `[rebinding]`.

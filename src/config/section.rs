@@ -7,7 +7,9 @@ use super::error::{Fault, Faults};
 /// A table with its name; a table that is not there has no keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Section<'a> {
+    /// With dots; empty for the top level.
     name: String,
+    /// `None`: not written.
     table: Option<&'a Table>,
 }
 
@@ -27,11 +29,7 @@ impl<'a> Section<'a> {
         let table = match self.node(key).map(|node| &node.value) {
             Some(Value::Table(table)) => Some(table),
             Some(
-                Value::Text(_)
-                | Value::Integer(_)
-                | Value::Boolean(_)
-                | Value::List(_)
-                | Value::Foreign(_),
+                Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::List(_) | Value::Foreign(_),
             )
             | None => None,
         };

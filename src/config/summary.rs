@@ -2,8 +2,8 @@
 
 use super::endpoint;
 use super::settings::{
-    ClientSubnet, GroupSpec, Host, Listen, Origin, QueryLog, Roots, RouteSpec, ServerSpec, Settings, StrategyKind,
-    TlsVersion,
+    ClientSubnet, GroupSpec, Host, Listen, Origin, QueryLog, Roots, RouteSpec, ServerSpec, Settings,
+    StrategyKind, TlsVersion,
 };
 use super::units::{show_duration, show_size};
 
@@ -16,10 +16,13 @@ const LEFT: usize = 12;
 /// Writes the summary that `veildns check` prints.
 pub fn summary(settings: &Settings) -> String {
     let mut page = Page::default();
-    page.entry("from", match &settings.origin {
-        Origin::BuiltIn => "the built-in default".to_owned(),
-        Origin::File(path) => path.display().to_string(),
-    });
+    page.entry(
+        "from",
+        match &settings.origin {
+            Origin::BuiltIn => "the built-in default".to_owned(),
+            Origin::File(path) => path.display().to_string(),
+        },
+    );
     let listen: Vec<String> = settings.listen.iter().map(show_listen).collect();
     page.entry("listen", format!("{}; UDP and TCP", listen.join(", ")));
     let clients: Vec<String> = settings.access.iter().map(ToString::to_string).collect();
@@ -38,20 +41,29 @@ pub fn summary(settings: &Settings) -> String {
     page.entry("privacy", show_privacy(settings));
     page.entry("rebinding", show_rebinding(settings));
     page.entry("tls", show_tls(settings));
-    page.entry("timeouts", format!(
-        "{} a query, {} a connection",
-        show_duration(settings.timeouts.query),
-        show_duration(settings.timeouts.connect)
-    ));
-    page.entry("query log", match &settings.log.queries {
-        QueryLog::Off => "off".to_owned(),
-        QueryLog::Stdout => "standard output".to_owned(),
-        QueryLog::File(path) => path.display().to_string(),
-    });
-    page.entry("metrics", match settings.metrics {
-        Some(address) => format!("http://{address}/metrics"),
-        None => "off".to_owned(),
-    });
+    page.entry(
+        "timeouts",
+        format!(
+            "{} a query, {} a connection",
+            show_duration(settings.timeouts.query),
+            show_duration(settings.timeouts.connect)
+        ),
+    );
+    page.entry(
+        "query log",
+        match &settings.log.queries {
+            QueryLog::Off => "off".to_owned(),
+            QueryLog::Stdout => "standard output".to_owned(),
+            QueryLog::File(path) => path.display().to_string(),
+        },
+    );
+    page.entry(
+        "metrics",
+        match settings.metrics {
+            Some(address) => format!("http://{address}/metrics"),
+            None => "off".to_owned(),
+        },
+    );
     for notice in &settings.notices {
         page.entry("notice", notice.clone());
     }
@@ -61,6 +73,7 @@ pub fn summary(settings: &Settings) -> String {
 /// Lines with a word on the left and text on the right.
 #[derive(Default)]
 struct Page {
+    /// Finished lines.
     text: String,
 }
 
@@ -90,7 +103,11 @@ impl Page {
 /// Shows an address and whether the host may lack it.
 fn show_listen(listen: &Listen) -> String {
     let address = listen.address;
-    if listen.written || address.is_ipv4() { address.to_string() } else { format!("{address} (if the host has it)") }
+    if listen.written || address.is_ipv4() {
+        address.to_string()
+    } else {
+        format!("{address} (if the host has it)")
+    }
 }
 
 /// Says how a group chooses and whether its names may be private.

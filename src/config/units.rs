@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 /// What stands beside the caret under a bad duration.
-pub(crate) const DURATION_FORM: &str = "expected a whole number and a unit (ms, s, m, h, d, w), such as \"5s\"";
+pub(crate) const DURATION_FORM: &str =
+    "expected a whole number and a unit (ms, s, m, h, d, w), such as \"5s\"";
 /// What stands beside the caret under a bad size.
 pub(crate) const SIZE_FORM: &str =
     "expected a whole number and a unit (B, KiB, MiB, GiB, kB, MB, GB), such as \"64MiB\"";

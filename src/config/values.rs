@@ -95,7 +95,9 @@ pub(crate) fn socket_address(node: &Node) -> Result<SocketAddr, Fault> {
         match host.parse::<IpAddr>() {
             Ok(address) => fault.with_help(format!("write \"{}\"", SocketAddr::new(address, 53))),
             Err(_) if text.starts_with("localhost") => fault.with_help("write 127.0.0.1 or [::1]"),
-            Err(_) if text.starts_with(':') => fault.with_help(format!("for every address: \"0.0.0.0{text}\" and \"[::]{text}\"")),
+            Err(_) if text.starts_with(':') => {
+                fault.with_help(format!("for every address: \"0.0.0.0{text}\" and \"[::]{text}\""))
+            }
             Err(_) => fault,
         }
     })
@@ -105,7 +107,10 @@ pub(crate) fn socket_address(node: &Node) -> Result<SocketAddr, Fault> {
 pub(crate) fn address(node: &Node) -> Result<IpAddr, Fault> {
     let text = node.text()?;
     text.parse().map_err(|_| {
-        node.fault(format!("{text:?} is not an IP address"), "expected one without port or brackets, such as \"192.0.2.1\"")
+        node.fault(
+            format!("{text:?} is not an IP address"),
+            "expected one without port or brackets, such as \"192.0.2.1\"",
+        )
     })
 }
 
