@@ -186,12 +186,15 @@ pub(crate) fn ended_host(host: &str) -> Option<&'static Ended> {
     })
 }
 
-impl Chosen {
+impl Preset {
     /// Returns true when it works only with an account id.
-    pub(crate) fn needs_account(&self) -> bool {
-        self.site.host.contains("<id>") || self.site.path.contains("<id>")
+    pub fn needs_account(&self) -> bool {
+        let mut sites = [self.doh, self.dot].into_iter().flatten();
+        sites.any(|site| site.host.contains("<id>") || site.path.contains("<id>"))
     }
+}
 
+impl Chosen {
     /// Returns the endpoint; `account` takes the place of `<id>`.
     pub fn endpoint(&self, account: &str) -> Endpoint {
         let host = self.site.host.replace("<id>", account);
@@ -272,7 +275,7 @@ mod tests {
         let url = |name: &str| find(name).map(|chosen| endpoint::show(&chosen.endpoint("abc123")));
         assert_eq!(url("nextdns").as_deref(), Some("https://dns.nextdns.io/abc123"));
         assert_eq!(url("nextdns-dot").as_deref(), Some("tls://abc123.dns.nextdns.io"));
-        assert!(find("nextdns").is_some_and(|chosen| chosen.needs_account()));
+        assert!(find("nextdns").is_some_and(|chosen| chosen.preset.needs_account()));
     }
 
     #[test]

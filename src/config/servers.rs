@@ -38,7 +38,10 @@ impl Servers {
         let defined = section
             .children()
             .map(|(name, server, node)| {
-                (name.to_owned(), Definition { name, section: server, node, texts }.read(faults))
+                let definition = Definition { name, section: server, node, texts };
+                // What is no table has been reported with the keys.
+                let server = node.table().ok().and_then(|_| definition.read(faults));
+                (name.to_owned(), server)
             })
             .collect();
         Self { defined, used: Vec::new() }
@@ -87,7 +90,7 @@ impl Servers {
     /// Makes a server of a preset's name or a URL.
     fn of_reference(&self, text: &str, node: &Node) -> Result<Server, Fault> {
         if let Some(chosen) = presets::find(text) {
-            if chosen.needs_account() {
+            if chosen.preset.needs_account() {
                 return Err(no_account(text, node));
             }
             return Ok(from_preset(text, &chosen));
@@ -174,7 +177,7 @@ impl Definition<'_> {
             faults.push(self.no_url());
             return None;
         };
-        if !chosen.needs_account() {
+        if !chosen.preset.needs_account() {
             self.refuse("account", "has no meaning for this preset", faults);
             return Some(from_preset(self.name, &chosen));
         }

@@ -283,6 +283,47 @@ fn a_report_shows_the_line_with_a_caret_and_what_was_meant() {
 }
 
 #[test]
+fn one_mistake_is_one_error() {
+    for text in [
+        // What could look the name up is misspelt.
+        "upstreams = [\"qad9\", \"tls://dns.example\"]",
+        // The route that names the group is wrong.
+        "[group.lan]\nupstreams = [\"udp://192.0.2.1\"]\n[[route]]\ndomains = [\"lan\"]\ngroup = \"lann\"",
+        "upstreams = [\"home\"]\n[server.home]\nurl = \"tls://\"",
+        "upstreams = [\"home\"]\n[server]\nhome = 5",
+        "upstreams = \"quad9\"",
+        "workers = = 3",
+        "group = 5",
+    ] {
+        assert_eq!(bad(text).len(), 1, "{}", report(text));
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_other_line_ends_are_harmless() {
+    assert_eq!(good("\u{feff}workers = 2\r\n[cache]\r\nmin_ttl = \"1s\"\r\n").workers, 2);
+    assert_eq!(bad("workers = 2\r\nx = 1\r\n"), ["2:1: unknown key `x` at the top level"]);
+}
+
+#[test]
+fn every_preset_can_be_an_upstream() {
+    for preset in presets::all().iter().filter(|preset| !preset.needs_account()) {
+        let settings = good(&format!("upstreams = [\"{}\", \"tls://192.0.2.1\"]", preset.name));
+        assert_eq!(settings.notices.is_empty(), preset.notice.is_none(), "{}", preset.name);
+    }
+}
+
+#[test]
+fn every_limit_can_be_set() {
+    for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
+        let value = if key.kind == keys::Kind::Integer { "7" } else { "\"7s\"" };
+        let settings = good(&format!("{} = {value}", key.name));
+        assert_ne!(settings.limits, Limits::default(), "{}", key.name);
+        assert!(from_text(&format!("{} = -1", key.name), Path::new("")).is_err(), "{}", key.name);
+    }
+}
+
+#[test]
 fn colours_appear_only_when_asked_for() {
     let errors = from_text("x = 1", Path::new("")).unwrap_err();
     assert!(!errors.render(Appearance::Plain).contains('\x1b'));
