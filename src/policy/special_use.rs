@@ -73,7 +73,7 @@ const EMPTY_ZONES: &[&str] = &[
     "8.b.d.0.1.0.0.2.ip6.arpa",
 ];
 
-/// RFC 7793 §2.1: the zones of the shared address space are `64.100.in-addr.arpa` to `127.100.in-addr.arpa`.
+/// RFC 7793: the zones of the shared address space are `64.100.in-addr.arpa` to `127.100.in-addr.arpa`.
 const SHARED_ADDRESS_SPACE: std::ops::RangeInclusive<u8> = 64..=127;
 
 /// RFC 6761 §6.3.

@@ -5,7 +5,7 @@
 
 use super::header::{FLAG_QR, HEADER_LEN, Rcode};
 use super::name::{MAX_NAME, Name, NameRef};
-use super::question::{QuestionRef, RecordType, Ttl};
+use super::question::{Class, QuestionRef, RecordType, Ttl};
 use super::rebuild::{NamesInRdata, write_record};
 use super::response::{PackedName, RecordRef, ResponseRef, Section};
 use super::stored::{Keep, StoredAnswer};
@@ -230,6 +230,8 @@ struct LocalMessage {
     octets: Vec<u8>,
     /// How many records there are.
     records: u16,
+    /// The class of all of them.
+    class: Class,
 }
 
 impl LocalMessage {
@@ -240,10 +242,11 @@ impl LocalMessage {
         octets.extend_from_slice(question.name.as_bytes());
         octets.extend_from_slice(&question.rtype.0.to_be_bytes());
         octets.extend_from_slice(&question.class.0.to_be_bytes());
-        Self { octets, records: 0 }
+        let class = if question.class == Class::ANY { Class::IN } else { question.class };
+        Self { octets, records: 0, class }
     }
 
-    /// Appends a record of class IN.
+    /// Appends a record of the class that was asked for.
     fn record(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, write_rdata: impl FnOnce(&mut Vec<u8>)) {
         let mut rdata = Vec::new();
         write_rdata(&mut rdata);
@@ -251,7 +254,7 @@ impl LocalMessage {
         let rdata_len = u16::try_from(rdata.len()).unwrap_or(u16::MAX);
         self.octets.extend_from_slice(owner);
         self.octets.extend_from_slice(&rtype.0.to_be_bytes());
-        self.octets.extend_from_slice(&[0, 1]);
+        self.octets.extend_from_slice(&self.class.0.to_be_bytes());
         self.octets.extend_from_slice(&ttl.0.to_be_bytes());
         self.octets.extend_from_slice(&rdata_len.to_be_bytes());
         self.octets.extend_from_slice(&rdata);
@@ -281,7 +284,6 @@ mod tests {
     use super::super::samples::{self, Asked, a, bytes, cname, ns, opaque, soa};
     use super::super::stored::TtlRule;
     use super::*;
-    use crate::wire::question::Class;
     use hickory_proto::op::Message;
     use proptest::prelude::*;
 
