@@ -3,9 +3,9 @@
 
 pub mod client_subnet;
 pub mod name_set;
-pub mod query_type;
-pub mod rebinding;
-pub mod special_use;
+mod query_type;
+mod rebinding;
+mod special_use;
 
 use crate::config::settings::{RebindingSettings, Settings};
 use crate::wire::ede::Ede;
@@ -256,6 +256,47 @@ mod tests {
     #[test]
     fn without_an_opinion_the_query_passes() {
         assert!(matches!(opinion(vec![]), (Verdict::Pass, NO_RULE)));
+    }
+
+    /// The rules of a configuration file.
+    fn configured(text: &str) -> PolicySet {
+        PolicySet::build(&crate::config::from_text(text, std::path::Path::new("/")).unwrap())
+    }
+
+    /// Which rule has an opinion about a query.
+    fn query_rule(policy: &PolicySet, name: &str, rtype: RecordType) -> &'static str {
+        policy.on_query(&QueryRef::parse(&query_octets(name, rtype, Class::IN)).unwrap()).1
+    }
+
+    /// Which rule has an opinion about a public name with a private address.
+    fn answer_rule(policy: &PolicySet, name: &str, own_group: bool) -> &'static str {
+        let octets = response_octets(name, RecordType::A, &[(RecordType::A, &[10, 0, 0, 1])]);
+        let response = ResponseRef::parse(&octets).unwrap();
+        policy.on_answer(&response.question(), &response, own_group).1
+    }
+
+    #[test]
+    fn an_empty_file_protects() {
+        let policy = configured("");
+        assert_eq!(query_rule(&policy, "www.example", RecordType::A), NO_RULE);
+        assert_eq!(query_rule(&policy, "www.example", RecordType::ANY), "query_type");
+        assert_eq!(query_rule(&policy, "printer.local", RecordType::A), "special_use");
+        assert_eq!(query_rule(&policy, "printer.local", RecordType::AXFR), "query_type");
+        assert_eq!(answer_rule(&policy, "www.example", false), "rebinding");
+        assert_eq!(answer_rule(&policy, "www.example", true), NO_RULE);
+    }
+
+    #[test]
+    fn what_the_file_says_is_what_is_in_force() {
+        let policy = configured(
+            "[policy]\nany = \"forward\"\n[rebinding]\nprotect = false\n\
+             [group.home]\nupstreams = [\"udp://192.0.2.1\"]\n\
+             [[route]]\ndomains = [\"local\"]\ngroup = \"home\"\n",
+        );
+        assert_eq!(query_rule(&policy, "www.example", RecordType::ANY), NO_RULE);
+        assert_eq!(query_rule(&policy, "printer.local", RecordType::A), NO_RULE);
+        assert_eq!(answer_rule(&policy, "www.example", false), NO_RULE);
+        assert_ne!(policy.answer_side_hash(), configured("").answer_side_hash());
     }
 
     #[test]

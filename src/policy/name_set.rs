@@ -99,23 +99,36 @@ impl<T> NameMap<T> {
 
 /// Tells by its top-level label alone that a name matches nothing, which spares most names all other look-ups: small
 /// maps hold a handful of top-level labels, and what people ask for is mostly under others.
-#[derive(Clone, Copy, Debug, Default)]
-struct TopFilter(u128);
+///
+/// 1,024 bits, so that it is unlikely for any popular domain to share one with a small map's labels.
+#[derive(Clone, Debug, Default)]
+struct TopFilter([u64; 16]);
 
 impl TopFilter {
     /// Notes the top-level label of a suffix; the root is above all of them.
     fn add(&mut self, top: Option<u64>) {
-        self.0 |= top.map_or(u128::MAX, Self::bit);
+        let Some(hash) = top else {
+            self.0.fill(u64::MAX);
+            return;
+        };
+        let (word, bit) = Self::place(hash);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
     }
 
     /// False when no suffix has this top-level label.
-    fn may_hold(self, top: Option<u64>) -> bool {
-        self.0 & top.map_or(u128::MAX, Self::bit) != 0
+    fn may_hold(&self, top: Option<u64>) -> bool {
+        top.is_none_or(|hash| {
+            let (word, bit) = Self::place(hash);
+            self.0.get(word).is_some_and(|word| word & bit != 0)
+        })
     }
 
-    /// Returns the bit of a hash.
-    fn bit(hash: u64) -> u128 {
-        1 << (hash % u64::from(u128::BITS))
+    /// Returns the word and the bit of a hash.
+    fn place(hash: u64) -> (usize, u64) {
+        let [low, high, ..] = hash.to_le_bytes();
+        (usize::from(high % 16), 1 << (low % 64))
     }
 }
 
