@@ -1,27 +1,205 @@
-//! The OPT pseudo-record (RFC 6891): read and checked, written anew, never edited in place.
+//! The OPT pseudo-record ([RFC 6891](https://www.rfc-editor.org/rfc/rfc6891)): read and checked, written anew from
+//! values, never edited in place and never passed on (§6.1.1). What an option means is for its reader to know.
+
+use super::MAX_UDP_REPLY;
+use super::ede::EdeCode;
 
 /// A checked view of an OPT record.
 #[derive(Clone, Copy, Debug)]
 pub struct EdnsRef<'a> {
+    /// The longest UDP message the sender takes, as it says.
     pub udp_payload: u16,
+    /// The upper eight bits of the response code.
     pub extended_rcode: u8,
+    /// The EDNS version; 0 is the only one there is.
     pub version: u8,
+    /// DO (RFC 3225).
     pub dnssec_ok: bool,
     /// Options, lengths checked.
     options: &'a [u8],
 }
-/// Option codes.
+
+/// EDNS Client Subnet (RFC 7871).
 pub const OPTION_ECS: u16 = 8;
+/// edns-tcp-keepalive (RFC 7828).
 pub const OPTION_KEEPALIVE: u16 = 11;
+/// Padding (RFC 7830).
 pub const OPTION_PADDING: u16 = 12;
+/// Extended DNS Error (RFC 8914).
 pub const OPTION_EDE: u16 = 15;
+
+/// Octets of an OPT record without options: root owner, type, class, TTL, RDLENGTH.
+pub(crate) const OPT_FIXED_LEN: usize = 11;
+/// Octets of an option before its content: code and length.
+pub(crate) const OPTION_HEAD_LEN: usize = 4;
+/// DO, in the third octet of the TTL field.
+const FLAG_DO: u8 = 0x80;
+
 impl<'a> EdnsRef<'a> {
-    /// (code, content) in order.
-    pub fn options(&self) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
-        let _ = self.options;
-        std::iter::empty()
+    /// Takes an OPT record's CLASS, TTL and RDATA apart; None when the options' lengths do not add up.
+    pub(crate) fn from_record(class: u16, ttl: u32, rdata: &'a [u8]) -> Option<Self> {
+        let [extended_rcode, version, flags, _] = ttl.to_be_bytes();
+        let mut rest = rdata;
+        while !rest.is_empty() {
+            (_, _, rest) = split_option(rest)?;
+        }
+        let dnssec_ok = flags & FLAG_DO != 0;
+        Some(Self { udp_payload: class, extended_rcode, version, dnssec_ok, options: rdata })
     }
-    pub fn option(&self, _code: u16) -> Option<&'a [u8]> {
-        todo!()
+
+    /// Returns (code, content) of the options, in order.
+    pub fn options(&self) -> Options<'a> {
+        Options(self.options)
+    }
+
+    /// Returns the content of the first option with this code.
+    pub fn option(&self, code: u16) -> Option<&'a [u8]> {
+        self.options().find_map(|(found, content)| (found == code).then_some(content))
+    }
+
+    /// Returns the first Extended DNS Error: INFO-CODE and the octets of EXTRA-TEXT (RFC 8914 §2).
+    pub fn ede(&self) -> Option<(EdeCode, &'a [u8])> {
+        let (code, text) = self.option(OPTION_EDE)?.split_first_chunk()?;
+        Some((EdeCode(u16::from_be_bytes(*code)), text))
+    }
+}
+
+/// Options of an OPT record. See [`EdnsRef::options`].
+#[derive(Clone, Debug)]
+pub struct Options<'a>(&'a [u8]);
+
+impl<'a> Iterator for Options<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (code, content, rest) = split_option(self.0)?;
+        self.0 = rest;
+        Some((code, content))
+    }
+}
+
+/// Cuts the first option off: its code, its content, and what follows.
+fn split_option(options: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (&[code_high, code_low, len_high, len_low], rest) = options.split_first_chunk()?;
+    let len = usize::from(u16::from_be_bytes([len_high, len_low]));
+    let (content, rest) = rest.split_at_checked(len)?;
+    Some((u16::from_be_bytes([code_high, code_low]), content, rest))
+}
+
+/// Returns the octets that [`write_opt`] takes for an OPT record with an EDE of this text, or without one.
+pub(crate) fn opt_len(ede: Option<&str>) -> usize {
+    OPT_FIXED_LEN + ede.map_or(0, |text| OPTION_HEAD_LEN + size_of::<u16>() + text.len())
+}
+
+/// Writes the OPT record of a reply to the start of `out` and returns its length; None when `out` is too short.
+///
+/// An EDE that does not fit loses its text first, then its code: neither is worth a truncated reply.
+pub(crate) fn write_opt(
+    out: &mut [u8],
+    extended_rcode: u8,
+    dnssec_ok: bool,
+    ede: Option<(EdeCode, &str)>,
+) -> Option<usize> {
+    let (fixed, room) = out.split_first_chunk_mut::<OPT_FIXED_LEN>()?;
+    let options_len = ede.and_then(|ede| write_ede(room, ede)).unwrap_or(0);
+    let rdlength = u16::try_from(options_len).ok()?;
+    *fixed = opt_head(extended_rcode, dnssec_ok, rdlength);
+    Some(OPT_FIXED_LEN + options_len)
+}
+
+/// Returns the fixed part of an OPT record of ours, version 0.
+pub(crate) fn opt_head(extended_rcode: u8, dnssec_ok: bool, rdlength: u16) -> [u8; OPT_FIXED_LEN] {
+    /// What we take over UDP, on either side.
+    const PAYLOAD: [u8; 2] = {
+        assert!(MAX_UDP_REPLY == 1232);
+        1232_u16.to_be_bytes()
+    };
+    let flags = if dnssec_ok { FLAG_DO } else { 0 };
+    let [len_high, len_low] = rdlength.to_be_bytes();
+    [0, 0, 41, PAYLOAD[0], PAYLOAD[1], extended_rcode, 0, flags, 0, len_high, len_low]
+}
+
+/// Writes an EDE option with as much of it as fits, and returns its length.
+fn write_ede(out: &mut [u8], (code, text): (EdeCode, &str)) -> Option<usize> {
+    write_ede_option(out, code, text).or_else(|| write_ede_option(out, code, ""))
+}
+
+/// Writes an EDE option; None when it does not fit.
+fn write_ede_option(out: &mut [u8], EdeCode(code): EdeCode, text: &str) -> Option<usize> {
+    let content_len = size_of::<u16>() + text.len();
+    let option = out.get_mut(..OPTION_HEAD_LEN + content_len)?;
+    let (head, extra_text) = option.split_first_chunk_mut::<6>()?;
+    let [option_high, option_low] = OPTION_EDE.to_be_bytes();
+    let [len_high, len_low] = u16::try_from(content_len).ok()?.to_be_bytes();
+    let [code_high, code_low] = code.to_be_bytes();
+    *head = [option_high, option_low, len_high, len_low, code_high, code_low];
+    extra_text.copy_from_slice(text.as_bytes());
+    Some(OPTION_HEAD_LEN + content_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Reads back what `write_opt` wrote.
+    fn reread(opt: &[u8]) -> EdnsRef<'_> {
+        assert_eq!(opt[..3], [0, 0, 41]);
+        let class = u16::from_be_bytes([opt[3], opt[4]]);
+        let ttl = u32::from_be_bytes([opt[5], opt[6], opt[7], opt[8]]);
+        assert_eq!(usize::from(u16::from_be_bytes([opt[9], opt[10]])), opt.len() - OPT_FIXED_LEN);
+        EdnsRef::from_record(class, ttl, &opt[OPT_FIXED_LEN..]).unwrap()
+    }
+
+    #[test]
+    fn options_are_found_by_code_and_kept_in_order() {
+        let rdata = b"\x00\x08\x00\x04\x00\x01\x00\x00\x00\x0c\x00\x00\x00\x08\x00\x01x";
+        let edns = EdnsRef::from_record(4096, 0x0000_8000, rdata).unwrap();
+        assert_eq!((edns.udp_payload, edns.version, edns.dnssec_ok), (4096, 0, true));
+        let codes: Vec<_> = edns.options().map(|(code, _)| code).collect();
+        assert_eq!(codes, [OPTION_ECS, OPTION_PADDING, OPTION_ECS]);
+        assert_eq!(edns.option(OPTION_ECS), Some(b"\x00\x01\x00\x00".as_slice()));
+        assert_eq!(edns.option(OPTION_KEEPALIVE), None);
+    }
+
+    #[test]
+    fn options_whose_lengths_do_not_add_up_are_refused() {
+        for rdata in [b"\x00".as_slice(), b"\x00\x08\x00", b"\x00\x08\x00\x01", b"\x00\x08\x00\x01xy"] {
+            assert!(EdnsRef::from_record(512, 0, rdata).is_none(), "{rdata:?}");
+        }
+    }
+
+    #[test]
+    fn a_written_opt_reads_back_with_its_error() {
+        let mut out = [0; 64];
+        let written = write_opt(&mut out, 1, true, Some((EdeCode::BLOCKED, "why"))).unwrap();
+        assert_eq!(written, opt_len(Some("why")));
+        let edns = reread(&out[..written]);
+        assert_eq!((edns.udp_payload, edns.extended_rcode, edns.version), (1232, 1, 0));
+        assert!(edns.dnssec_ok);
+        assert_eq!(edns.ede(), Some((EdeCode::BLOCKED, b"why".as_slice())));
+    }
+
+    #[test]
+    fn an_error_that_does_not_fit_loses_its_text_then_its_code() {
+        let ede = Some((EdeCode::BLOCKED, "why"));
+        let mut out = [0; 64];
+        let code_only = write_opt(&mut out[..opt_len(Some("why")) - 1], 0, false, ede).unwrap();
+        assert_eq!(reread(&out[..code_only]).ede(), Some((EdeCode::BLOCKED, b"".as_slice())));
+        let bare = write_opt(&mut out[..opt_len(Some("")) - 1], 0, false, ede).unwrap();
+        assert_eq!(bare, opt_len(None));
+        assert_eq!(reread(&out[..bare]).ede(), None);
+        assert_eq!(write_opt(&mut out[..opt_len(None) - 1], 0, false, ede), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_panic_the_parser(ttl in any::<u32>(), rdata in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(edns) = EdnsRef::from_record(0, ttl, &rdata) {
+                let octets: usize = edns.options().map(|(_, content)| OPTION_HEAD_LEN + content.len()).sum();
+                prop_assert_eq!(octets, rdata.len());
+                let _ = edns.ede();
+            }
+        }
     }
 }
