@@ -10,7 +10,7 @@
 
 use super::meter::{Meter, Metered};
 use super::request::RequestTemplate;
-use super::response::{InFlight, Outcome};
+use super::response::{InFlight, Outcome, Refusals};
 use crate::clock;
 use crate::transport::TransportError;
 use crate::transport::pool::{self, Job, Outlet, Taken};
@@ -115,12 +115,14 @@ struct Driver<S> {
     outlet: Outlet,
     /// Space for what the outlet gives.
     taken: Vec<Job>,
-    /// Taken, and not sent because HTTP/2 has no stream free after all.
-    backlog: VecDeque<Job>,
+    /// Taken, and to be sent when a stream is free.
+    backlog: VecDeque<Waiting>,
     /// Sent.
     in_flight: FuturesUnordered<InFlight>,
     /// Whether queries are taken.
     stage: Stage,
+    /// The pool was told last that there is no room.
+    is_full: bool,
     /// Whether an answer has come.
     has_answered: bool,
     /// When a query was last sent or completed.
@@ -129,6 +131,14 @@ struct Driver<S> {
     pulse: Pulse,
     /// Wakes the task for deadlines, silence, idleness.
     sweep: Pin<Box<Sleep>>,
+}
+
+/// A query to be sent.
+struct Waiting {
+    /// The query.
+    job: Job,
+    /// How often it may be refused: once, because requests cross with the server's SETTINGS.
+    refusals: Refusals,
 }
 
 /// Where a connection is in its life.
@@ -180,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             backlog: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
             stage: Stage::Open,
+            is_full: false,
             has_answered: false,
             last_used: now,
             pulse: Pulse::new(meter),
@@ -194,25 +205,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.pulse.meter.start_turn();
             self.send_queries(cx, now);
             let is_over = self.link.poll_unpin(cx).is_ready();
-            let mut has_room = self.complete_answers(cx, now);
-            if is_over {
+            let mut is_changed = self.complete_answers(now, cx);
+            if is_over || self.is_given_up(cx, now, &mut is_changed) {
                 self.give_all_back();
                 return Poll::Ready(());
             }
-            self.notice_goaway(cx);
-            while self.sweep.as_mut().poll(cx).is_ready() {
-                if self.is_over_at(cx, now) {
-                    self.give_all_back();
-                    return Poll::Ready(());
-                }
-                has_room = true;
-            }
-            if self.stage == Stage::Finishing && self.in_flight.is_empty() && self.backlog.is_empty() {
-                self.close(now);
-                has_room = true;
-            }
-            if !has_room {
-                return Poll::Pending;
+            // SETTINGS may have made room, and GOAWAY ended it for good: the pool must know before this task sleeps.
+            let room = self.room(cx);
+            is_changed |= self.is_full && room > 0;
+            match self.stage {
+                Stage::Finishing if self.in_flight.is_empty() => self.close(now),
+                Stage::Open if is_changed => {}
+                Stage::Finishing if is_changed => {}
+                Stage::Open | Stage::Finishing | Stage::Closing => return Poll::Pending,
             }
         }
     }
@@ -222,55 +227,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.send_backlog(cx, now);
         while self.stage == Stage::Open {
             let room = self.room(cx);
+            self.is_full = room == 0;
             match self.outlet.poll_take(cx, room, &mut self.taken, now) {
                 Poll::Pending => return,
                 Poll::Ready(Taken::Drain) => self.stage = Stage::Finishing,
                 Poll::Ready(Taken::Jobs) => {
-                    self.backlog.extend(self.taken.drain(..));
+                    let taken = self.taken.drain(..).map(|job| Waiting { job, refusals: Refusals::One });
+                    self.backlog.extend(taken);
                     self.send_backlog(cx, now);
                 }
             }
         }
     }
 
-    /// Returns how many streams may be opened now: HTTP/2 would queue more without a bound.
+    /// Returns how many queries may be taken now.
     fn room(&mut self, cx: &mut Context<'_>) -> usize {
-        if !self.backlog.is_empty() || !self.can_send(cx) {
-            return 0;
-        }
-        let Some(requests) = &self.requests else { return 0 };
-        requests.current_max_send_streams().min(MAX_STREAMS).saturating_sub(self.in_flight.len())
+        self.free_streams(cx).saturating_sub(self.backlog.len())
     }
 
-    /// Tells whether a stream can be opened now. An error means never again: GOAWAY, or no stream ID is left.
-    fn can_send(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(requests) = &mut self.requests else { return false };
+    /// Returns how many streams may be opened now: HTTP/2 would queue more without a bound. An error means never again:
+    /// GOAWAY, or no stream ID is left.
+    fn free_streams(&mut self, cx: &mut Context<'_>) -> usize {
+        let Some(requests) = &mut self.requests else { return 0 };
         match requests.poll_ready(cx) {
-            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Ok(())) => {
+                requests.current_max_send_streams().min(MAX_STREAMS).saturating_sub(self.in_flight.len())
+            }
             Poll::Ready(Err(_)) => {
                 self.retire();
-                false
+                0
             }
-            Poll::Pending => false,
+            Poll::Pending => 0,
         }
     }
 
     /// Sends what was taken, in order.
     fn send_backlog(&mut self, cx: &mut Context<'_>, now: Instant) {
-        while !self.backlog.is_empty() && self.can_send(cx) {
-            if let Some(job) = self.backlog.pop_front() {
-                self.send(job, now);
+        while !self.backlog.is_empty() && self.free_streams(cx) > 0 {
+            if let Some(waiting) = self.backlog.pop_front() {
+                self.send(waiting, now);
             }
         }
         if self.stage != Stage::Open {
-            for job in self.backlog.drain(..) {
-                self.outlet.give_back(job);
-            }
+            self.give_backlog_back();
         }
     }
 
     /// Opens a stream for a query.
-    fn send(&mut self, job: Job, now: Instant) {
+    fn send(&mut self, waiting: Waiting, now: Instant) {
+        let Waiting { job, refusals } = waiting;
         let Some(requests) = &mut self.requests else { return self.outlet.give_back(job) };
         let (head, body) = match self.template.request(&job.query) {
             Ok(request) => request,
@@ -280,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             body.map_or(Ok(()), |body| stream.send_data(body, true)).map(|()| response)
         });
         match sent {
-            Ok(response) => self.in_flight.push(InFlight::new(job, response)),
+            Ok(response) => self.in_flight.push(InFlight::new(job, response, refusals)),
             Err(_) => {
                 self.outlet.give_back(job);
                 self.retire();
@@ -298,24 +303,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Completes what can be completed; true if that made room.
-    fn complete_answers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut has_room = false;
+    /// Completes what can be completed; true if there was something.
+    fn complete_answers(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let mut is_changed = false;
         while let Poll::Ready(Some((job, outcome))) = self.in_flight.poll_next_unpin(cx) {
-            has_room = true;
+            is_changed = true;
+            self.last_used = now;
             match outcome {
                 Outcome::Answered(received) => {
                     self.note_answer();
                     job.ticket.complete(Ok(received));
                 }
                 Outcome::Failed(error) => job.ticket.complete(Err(error)),
+                Outcome::Refused => self.backlog.push_back(Waiting { job, refusals: Refusals::None }),
                 Outcome::Unprocessed => self.outlet.give_back(job),
             }
         }
-        if has_room {
-            self.last_used = now;
-        }
-        has_room
+        is_changed
     }
 
     /// Remembers that this connection is of use.
@@ -326,33 +330,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Lets the pool know at once that the server takes no more queries here.
-    fn notice_goaway(&mut self, cx: &mut Context<'_>) {
-        if self.stage == Stage::Open {
-            self.can_send(cx);
+    /// Looks after deadlines, silence and idleness when it is time; true if the connection is to be given up.
+    fn is_given_up(&mut self, cx: &mut Context<'_>, now: Instant, is_changed: &mut bool) -> bool {
+        while self.sweep.as_mut().poll(cx).is_ready() {
+            *is_changed = true;
+            if self.stage == Stage::Closing {
+                return true;
+            }
+            self.expire(now);
+            match self.pulse.check(!self.in_flight.is_empty(), now) {
+                Suspicion::Calm => {}
+                Suspicion::Ask => self.send_ping(cx),
+                Suspicion::Dead => return true,
+            }
+            self.plan_sweep(now);
         }
+        false
     }
 
-    /// Looks after deadlines, silence and idleness; true if the connection is over.
-    fn is_over_at(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.stage == Stage::Closing {
-            return true;
-        }
-        self.expire(now);
-        match self.pulse.check(!self.in_flight.is_empty(), now) {
-            Suspicion::Calm => {}
-            Suspicion::Ask => self.send_ping(cx),
-            Suspicion::Dead => return true,
-        }
+    /// Sets when the next look is due, and closes a connection that nobody uses.
+    fn plan_sweep(&mut self, now: Instant) {
+        let idle_at = self.last_used + IDLE;
         let is_used = !self.in_flight.is_empty() || !self.backlog.is_empty() || self.pulse.is_doubtful();
         if is_used {
             self.sweep.as_mut().reset((now + SWEEP).into());
-        } else if self.last_used + IDLE <= now {
-            self.close(now);
+        } else if now < idle_at {
+            self.sweep.as_mut().reset(idle_at.into());
         } else {
-            self.sweep.as_mut().reset((self.last_used + IDLE).into());
+            self.close(now);
         }
-        false
     }
 
     /// Completes queries that are past their deadline. Their streams are reset; the connection goes on.
@@ -365,9 +371,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
             }
         }
-        while self.backlog.front().is_some_and(|job| job.deadline <= now) {
-            if let Some(job) = self.backlog.pop_front() {
-                job.ticket.complete(Err(TransportError::Timeout));
+        for waiting in mem::take(&mut self.backlog) {
+            match waiting.job.deadline <= now {
+                true => waiting.job.ticket.complete(Err(TransportError::Timeout)),
+                false => self.backlog.push_back(waiting),
             }
         }
     }
@@ -398,9 +405,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Returns what was not answered to the pool.
     fn give_all_back(&mut self) {
-        let unanswered = mem::take(&mut self.in_flight).into_iter().filter_map(InFlight::into_job);
-        for job in unanswered.chain(self.backlog.drain(..)) {
+        for job in mem::take(&mut self.in_flight).into_iter().filter_map(InFlight::into_job) {
             self.outlet.give_back(job);
+        }
+        self.give_backlog_back();
+    }
+
+    /// Returns what was not sent to the pool.
+    fn give_backlog_back(&mut self) {
+        for waiting in self.backlog.drain(..) {
+            self.outlet.give_back(waiting.job);
         }
     }
 }

@@ -31,8 +31,19 @@ pub(super) struct InFlight {
     job: Option<Job>,
     /// After this nobody waits for the answer.
     deadline: Instant,
+    /// How often the server may still refuse it.
+    refusals: Refusals,
     /// How much has come.
     progress: Progress,
+}
+
+/// How often a query may still be refused by REFUSED_STREAM before another connection is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusals {
+    /// Once: our first requests cross with the server's SETTINGS, and may be more than those allow.
+    One,
+    /// Not again.
+    None,
 }
 
 /// How much of a response has come.
@@ -62,14 +73,16 @@ pub(super) enum Outcome {
     Answered(Received),
     /// Not by this server.
     Failed(TransportError),
-    /// The server has not worked on it, or the connection ended: it may be sent again.
+    /// The server has not worked on it, and says so of this query only: send it again.
+    Refused,
+    /// The connection ends under it, or the server will not have it: send it on another connection.
     Unprocessed,
 }
 
 impl InFlight {
     /// Makes the future of a request that was just sent.
-    pub(super) fn new(job: Job, response: ResponseFuture) -> Self {
-        Self { deadline: job.deadline, job: Some(job), progress: Progress::Sent(response) }
+    pub(super) fn new(job: Job, response: ResponseFuture, refusals: Refusals) -> Self {
+        Self { deadline: job.deadline, refusals, job: Some(job), progress: Progress::Sent(response) }
     }
 
     /// Tells whether nobody waits for the answer any more.
@@ -115,7 +128,7 @@ impl Future for InFlight {
                 Outcome::Failed(TransportError::Mismatch(ResponseFault::QuestionMismatch))
             }
             Ok(received) => Outcome::Answered(received),
-            Err(trouble) => trouble.into_outcome(),
+            Err(trouble) => trouble.into_outcome(this.refusals),
         };
         Poll::Ready((job, outcome))
     }
@@ -185,14 +198,19 @@ impl From<TransportError> for Trouble {
 impl Trouble {
     /// Tells what may be tried again from what may not. A query changes nothing at the server, so one whose connection
     /// ended under it may always be; a refused stream was not worked on (RFC 9113 §8.7).
-    fn into_outcome(self) -> Outcome {
-        match self {
-            Self::Response(error) => Outcome::Failed(error),
-            Self::Stream(error) if error.is_io() || error.is_go_away() => Outcome::Unprocessed,
-            Self::Stream(error) if error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) => {
-                Outcome::Unprocessed
-            }
-            Self::Stream(error) => Outcome::Failed(TransportError::Http2 { reason: error.to_string() }),
+    fn into_outcome(self, refusals: Refusals) -> Outcome {
+        let error = match self {
+            Self::Response(error) => return Outcome::Failed(error),
+            Self::Stream(error) => error,
+        };
+        let is_refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+        if error.is_io() || error.is_go_away() {
+            return Outcome::Unprocessed;
+        }
+        match (is_refused, refusals) {
+            (true, Refusals::One) => Outcome::Refused,
+            (true, Refusals::None) => Outcome::Unprocessed,
+            (false, _) => Outcome::Failed(TransportError::Http2 { reason: error.to_string() }),
         }
     }
 }
