@@ -25,6 +25,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     pub privacy: PrivacySettings,
     pub rebinding: RebindingSettings,
+    /// `[policy] any`: what a query for every type gets.
+    pub any: AnyQueries,
     pub tls: TlsSettings,
     pub timeouts: Timeouts,
     /// Clients that are answered.
@@ -182,6 +184,16 @@ pub enum ClientSubnet {
 pub struct RebindingSettings {
     pub protect: bool,
     pub allow: Vec<Name>,
+}
+
+/// What a query for type ANY gets (RFC 8482).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnyQueries {
+    /// One small record, made here (RFC 8482 §4.2). Key value: `minimal`.
+    #[default]
+    Minimal,
+    /// What the upstream says. Key value: `forward`.
+    Forward,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -108,6 +108,11 @@ impl fmt::Display for Rcode {
 pub struct HeaderRef<'a>(&'a [u8; HEADER_LEN]);
 
 impl<'a> HeaderRef<'a> {
+    /// Views 12 octets that were cut off a message.
+    pub(crate) fn new(octets: &'a [u8; HEADER_LEN]) -> Self {
+        Self(octets)
+    }
+
     /// Takes the first 12 octets of `message`; None when there are fewer.
     pub fn parse(message: &'a [u8]) -> Option<Self> {
         message.first_chunk().map(Self)
@@ -171,7 +176,7 @@ impl<'a> HeaderRef<'a> {
     }
 
     /// Returns the third and the fourth octet.
-    fn flags(&self) -> [u8; 2] {
+    pub(crate) fn flags(&self) -> [u8; 2] {
         let [_, _, third, fourth, ..] = *self.0;
         [third, fourth]
     }
