@@ -240,9 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Returns how many queries may be taken now.
+    /// Returns how many queries may be taken now; none while a server that fell silent has not shown that it is there.
     fn room(&mut self, cx: &mut Context<'_>) -> usize {
-        self.free_streams(cx).saturating_sub(self.backlog.len())
+        let free = self.free_streams(cx).saturating_sub(self.backlog.len());
+        if self.pulse.is_asking() { 0 } else { free }
     }
 
     /// Returns how many streams may be opened now: HTTP/2 would queue more without a bound. An error means never again:
@@ -433,6 +434,11 @@ impl Pulse {
     /// Tells whether a silence is being looked into.
     fn is_doubtful(&self) -> bool {
         self.silent_since.is_some()
+    }
+
+    /// Tells whether a PING was sent and nothing has come since.
+    fn is_asking(&self) -> bool {
+        self.asked_at.is_some() && self.meter.total() == self.seen
     }
 
     /// Judges the silence.

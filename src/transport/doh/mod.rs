@@ -6,13 +6,15 @@ mod connection;
 mod meter;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 use super::dial::{Dial, Dialled, TcpDial};
 use super::pool::{Connector, Pool};
-use super::tls::{TlsSetupError, handshake_error, handshake_facts};
+use super::tls::{TlsSetupError, handshake_error, handshake_facts, server_name};
 use super::{BoxFuture, Handshake, Surroundings, Transport, TransportError};
 use crate::clock;
-use crate::config::settings::{Endpoint, Host, ServerSpec};
+use crate::config::settings::{Endpoint, ServerSpec};
 use connection::DohConnection;
 use http::Uri;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder, MaybeHttpsStream};
@@ -24,8 +26,9 @@ use rustls::pki_types::ServerName;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -41,28 +44,14 @@ const ALPN_H2: &[u8] = b"h2";
 /// # Errors
 /// A CA file that cannot be read, a host that is no server name.
 pub(super) fn build(spec: &ServerSpec, around: &Surroundings) -> Result<Box<dyn Transport>, TlsSetupError> {
-    let not_a_name = || TlsSetupError::ServerName { host: spec.name.clone() };
-    let Endpoint::Doh { host, port, path, method } = &spec.endpoint else { return Err(not_a_name()) };
-    let template = RequestTemplate::new(host, *port, path, *method).map_err(|_| not_a_name())?;
-    // hyper-rustls sets ALPN itself, and refuses a configuration that has it.
-    let tls = around.tls.client_config(spec, &[])?;
-    let connector = DohConnector {
-        dial: Arc::new(TcpDial::new(host, *port, &spec.addresses, around)),
-        tls: Arc::unwrap_or_clone(tls),
-        server_name: server_name(host)?,
-        template: Arc::new(template),
-    };
-    Ok(Box::new(Pool::new(connector, around)))
+    let Endpoint::Doh { host, port, .. } = &spec.endpoint else { return Err(not_a_server(spec)) };
+    let dial = TcpDial::new(host, *port, &spec.addresses, around);
+    Ok(Box::new(Pool::new(DohConnector::new(dial, spec, around)?, around)))
 }
 
-/// Returns the name that the server's certificate must carry.
-fn server_name(host: &Host) -> Result<ServerName<'static>, TlsSetupError> {
-    match host {
-        Host::Address(address) => Ok(ServerName::from(*address)),
-        Host::Name(name) => {
-            ServerName::try_from(name.clone()).map_err(|_| TlsSetupError::ServerName { host: name.clone() })
-        }
-    }
+/// Makes the error of a server that cannot be named in a URI.
+fn not_a_server(spec: &ServerSpec) -> TlsSetupError {
+    TlsSetupError::ServerName { host: spec.name.clone() }
 }
 
 /// Opens connections to one server.
@@ -83,28 +72,51 @@ impl<D: Dial> Connector for DohConnector<D> {
 
     async fn connect(&self, deadline: Instant) -> Result<(Self::Connection, Handshake), TransportError> {
         let begun = clock::now();
-        let late = || TransportError::Tls { error: Arc::new(io::ErrorKind::TimedOut.into()) };
-        let stream = timeout_at(deadline.into(), self.secure(deadline)).await.map_err(|_| late())??;
-        let handshake = facts(&stream, begun);
-        require_http2(&stream)?;
-        let opening = DohConnection::open(stream, Arc::clone(&self.template));
-        let connection = timeout_at(deadline.into(), opening)
-            .await
-            .map_err(|_| late())?
-            .map_err(|error| TransportError::Http2 { reason: error.to_string() })?;
-        Ok((connection, handshake))
+        let reached = Arc::new(OnceLock::new());
+        let dial = HttpDial { dial: Arc::clone(&self.dial), deadline, reached: Arc::clone(&reached) };
+        let opening = async {
+            let stream = self.secure(dial).await?;
+            let handshake = facts(&stream, begun);
+            require_http2(&stream)?;
+            let connection = DohConnection::open(stream, Arc::clone(&self.template))
+                .await
+                .map_err(|error| TransportError::Http2 { reason: error.to_string() })?;
+            Ok((connection, handshake))
+        };
+        timeout_at(deadline.into(), opening).await.unwrap_or_else(|_elapsed| {
+            let waited = clock::now().saturating_duration_since(begun);
+            Err(match reached.get() {
+                Some(address) => TransportError::ConnectTimeout { address: *address, waited },
+                None => TransportError::Timeout,
+            })
+        })
     }
 }
 
 impl<D: Dial> DohConnector<D> {
+    /// Prepares connections over streams of `dial`.
+    fn new(dial: D, spec: &ServerSpec, around: &Surroundings) -> Result<Self, TlsSetupError> {
+        let Endpoint::Doh { host, port, path, method } = &spec.endpoint else {
+            return Err(not_a_server(spec));
+        };
+        let template = RequestTemplate::new(host, *port, path, *method).map_err(|_| not_a_server(spec))?;
+        Ok(Self {
+            dial: Arc::new(dial),
+            // hyper-rustls sets ALPN itself, and refuses a configuration that has it.
+            tls: Arc::unwrap_or_clone(around.tls.client_config(spec, &[])?),
+            server_name: server_name(&spec.endpoint)?,
+            template: Arc::new(template),
+        })
+    }
+
     /// Dials and shakes hands for TLS.
-    async fn secure(&self, deadline: Instant) -> Result<SecureStream<D::Stream>, TransportError> {
+    async fn secure(&self, dial: HttpDial<D>) -> Result<SecureStream<D::Stream>, TransportError> {
         let mut https = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls.clone())
             .https_only()
             .with_server_name_resolver(FixedServerNameResolver::new(self.server_name.clone()))
             .enable_http2()
-            .wrap_connector(HttpDial { dial: Arc::clone(&self.dial), deadline });
+            .wrap_connector(dial);
         poll_fn(|cx| https.poll_ready(cx)).await.map_err(connect_error)?;
         match https.call(self.template.target().clone()).await.map_err(connect_error)? {
             MaybeHttpsStream::Https(stream) => Ok(stream.into_inner()),
@@ -153,6 +165,8 @@ struct HttpDial<D> {
     dial: Arc<D>,
     /// When it must be open.
     deadline: Instant,
+    /// Where the stream goes, for an error to name.
+    reached: Arc<OnceLock<SocketAddr>>,
 }
 
 impl<D: Dial> Service<Uri> for HttpDial<D> {
@@ -166,8 +180,12 @@ impl<D: Dial> Service<Uri> for HttpDial<D> {
 
     /// Dials the configured server: the addresses are ours, whatever the URI's host resolves to.
     fn call(&mut self, _: Uri) -> Self::Future {
-        let (dial, deadline) = (Arc::clone(&self.dial), self.deadline);
-        Box::pin(async move { Ok(TokioIo::new(HttpStream(dial.dial(deadline).await?))) })
+        let (dial, deadline, reached) = (Arc::clone(&self.dial), self.deadline, Arc::clone(&self.reached));
+        Box::pin(async move {
+            let dialled = dial.dial(deadline).await?;
+            let _ = reached.set(dialled.address);
+            Ok(TokioIo::new(HttpStream(dialled)))
+        })
     }
 }
 
