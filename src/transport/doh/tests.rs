@@ -219,18 +219,7 @@ impl Server {
             let mut connection = h2::server::handshake(stream).await.unwrap();
             let mut requests = JoinSet::new();
             while let Some(Ok((request, respond))) = connection.accept().await {
-                let sender = sender.clone();
-                requests.spawn(async move {
-                    let (head, mut body) = request.into_parts();
-                    let mut query = Vec::new();
-                    while let Some(part) = body.data().await {
-                        let Ok(part) = part else { return };
-                        body.flow_control().release_capacity(part.len()).unwrap();
-                        query.extend_from_slice(&part);
-                    }
-                    let head = Request::from_parts(head, ());
-                    let _ = sender.send(Asked { head, query: query.into(), respond }).await;
-                });
+                requests.spawn(receive(request, respond, sender.clone()));
             }
         });
         Self { asked, _work: work }
@@ -239,6 +228,18 @@ impl Server {
     async fn next(&mut self) -> Asked {
         self.asked.recv().await.unwrap()
     }
+}
+
+/// Reads a request's body and passes the request on.
+async fn receive(request: Request<h2::RecvStream>, respond: SendResponse<Bytes>, asked: mpsc::Sender<Asked>) {
+    let (head, mut body) = request.into_parts();
+    let mut query = Vec::new();
+    while let Some(Ok(part)) = body.data().await {
+        body.flow_control().release_capacity(part.len()).unwrap();
+        query.extend_from_slice(&part);
+    }
+    let head = Request::from_parts(head, ());
+    let _ = asked.send(Asked { head, query: query.into(), respond }).await;
 }
 
 const DATA: u8 = 0;
@@ -300,6 +301,14 @@ impl Frames {
         (frame.stream, frame.payload)
     }
 
+    async fn queries_within(&mut self, time: Duration) -> Vec<(u32, Vec<u8>)> {
+        let mut queries = Vec::new();
+        while let Ok(asked) = tokio::time::timeout(time, self.query()).await {
+            queries.push(asked);
+        }
+        queries
+    }
+
     async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
@@ -312,6 +321,17 @@ impl Frames {
     async fn answer(&mut self, stream: u32, query: &[u8]) {
         self.send(HEADERS, END_HEADERS, stream, &ok_head()).await.unwrap();
         self.send(DATA, END_STREAM, stream, &answer(query)).await.unwrap();
+    }
+
+    async fn answer_each(&mut self, queries: Vec<(u32, Vec<u8>)>) {
+        for (stream, query) in queries {
+            self.answer(stream, &query).await;
+        }
+    }
+
+    /// Sends a frame again and again until the client has had enough.
+    async fn flood(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        while self.send(kind, flags, stream, payload).await.is_ok() {}
     }
 
     async fn reset(&mut self, stream: u32, reason: Reason) {
@@ -366,14 +386,9 @@ async fn queries_above_the_servers_stream_limit_wait() {
         let (stream, first) = server.query().await;
         server.answer(stream, &first).await;
         for _ in 0..3 {
-            let mut open = Vec::new();
-            while let Ok(asked) = tokio::time::timeout(Duration::from_millis(100), server.query()).await {
-                open.push(asked);
-            }
+            let open = server.queries_within(Duration::from_millis(100)).await;
             assert_eq!(open.len(), 3);
-            for (stream, query) in open {
-                server.answer(stream, &query).await;
-            }
+            server.answer_each(open).await;
         }
         server
     };
@@ -842,6 +857,11 @@ struct Flood {
     payload: Vec<u8>,
 }
 
+/// Answers whatever comes on the next connection.
+async fn answer_next_connection(site: &mut Site) {
+    site.frames().await.answer_all().await;
+}
+
 /// Lets a server answer a query with a flood; the query must be answered over another connection.
 async fn survive(flood: Flood) {
     let (client, mut site) = usual();
@@ -852,16 +872,8 @@ async fn survive(flood: Flood) {
             server.send(HEADERS, 0, stream, &[0x88]).await.unwrap();
         }
         let stream = if flood.on_stream { stream } else { 0 };
-        let flooding = async {
-            // More than any bound of ours; the pipe breaks long before.
-            for _ in 0..10_000_000 {
-                if server.send(flood.kind, flood.flags, stream, &flood.payload).await.is_err() {
-                    return;
-                }
-            }
-            panic!("the flood was let in");
-        };
-        tokio::join!(flooding, async { site.frames().await.answer_all().await });
+        let flooding = server.flood(flood.kind, flood.flags, stream, &flood.payload);
+        tokio::join!(flooding, answer_next_connection(&mut site));
     };
     let asking = async {
         client.assert_answered(query("a")).await;
@@ -903,8 +915,7 @@ async fn endless_empty_data_ends_only_that_connection() {
         let mut server = site.frames().await;
         let (stream, _) = server.query().await;
         server.send(HEADERS, END_HEADERS, stream, &ok_head()).await.unwrap();
-        let flooding = async { while server.send(DATA, 0, stream, &[]).await.is_ok() {} };
-        tokio::join!(flooding, async { site.frames().await.answer_all().await });
+        tokio::join!(server.flood(DATA, 0, stream, &[]), answer_next_connection(&mut site));
     };
     let asking = async {
         client.assert_answered(query("a")).await;
