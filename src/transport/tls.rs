@@ -152,13 +152,13 @@ pub fn provider_name() -> &'static str {
 
 /// Returns the cryptography that was compiled in.
 #[cfg(feature = "crypto-aws")]
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
 /// Returns the cryptography that was compiled in.
 #[cfg(all(feature = "crypto-ring", not(feature = "crypto-aws")))]
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 
@@ -306,7 +306,7 @@ impl TlsClient {
 }
 
 /// Returns the name to verify: a server reached by address must have it in its certificate (RFC 8310 §8.1).
-fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, TlsSetupError> {
+pub(super) fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, TlsSetupError> {
     match endpoint {
         Endpoint::Dot { host: Host::Name(name), .. } | Endpoint::Doh { host: Host::Name(name), .. } => {
             ServerName::try_from(name.clone()).map_err(|_| TlsSetupError::ServerName { host: name.clone() })
