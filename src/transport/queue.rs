@@ -516,58 +516,81 @@ mod tests {
             }
         }
 
-        fn apply(&mut self, event: Event) {
-            match event {
-                Event::Push => {
-                    let deadline = self.now + Duration::from_secs(4);
-                    let job = job(&self.log, self.pushed, deadline);
-                    self.pushed += 1;
-                    if self.queue.refusal(64, || self.now).is_none() {
-                        let nudge = self.queue.push(job);
-                        self.note(nudge);
-                    }
-                }
+        fn push(&mut self) {
+            let job = job(&self.log, self.pushed, self.now + Duration::from_secs(4));
+            self.pushed += 1;
+            if self.queue.refusal(64, || self.now).is_none() {
+                let nudge = self.queue.push(job);
+                self.note(nudge);
+            }
+        }
+
+        /// Takes a job off a connection.
+        fn take(&mut self, which: usize) -> Option<(u64, Job)> {
+            let (number, jobs) = self.held.get_mut(which)?;
+            Some((*number, jobs.pop()?))
+        }
+
+        fn give_back(&mut self, which: usize) {
+            let Some((number, job)) = self.take(which) else { return };
+            if let Ok(nudge) = self.queue.push_again(number, job) {
+                self.note(nudge);
+            }
+        }
+
+        fn answer(&mut self, which: usize) {
+            if let Some((number, job)) = self.take(which) {
+                self.queue.answered(number);
+                drop(job);
+            }
+        }
+
+        fn retire(&mut self, which: usize) {
+            let number = self.held.get(which).map_or(0, |(number, _)| *number);
+            let nudge = self.queue.retire(number);
+            self.note(nudge);
+        }
+
+        fn end(&mut self, which: usize) {
+            if which < self.held.len() {
+                let (number, _jobs) = self.held.remove(which);
+                let (_doomed, nudge) = self.queue.ended(number, self.now);
+                self.note(nudge);
+            }
+        }
+
+        fn keeper_wakes(&mut self) {
+            if !self.queue.dialling {
+                self.keeper_called = false;
+                drop(self.queue.expired(self.now));
+                self.queue.next_step(LIMIT, self.now);
+            }
+        }
+
+        /// Ends a dial; the keeper looks again after each.
+        fn dial_ends(&mut self, well: bool) {
+            if !self.queue.dialling {
+                return;
+            }
+            self.keeper_called = true;
+            if well {
+                let number = self.queue.connected(handshake(false));
+                self.held.push((number, Vec::new()));
+            } else {
+                drop(self.queue.failed(&TransportError::Closed, self.now));
+            }
+        }
+
+        fn apply(&mut self, event: &Event) {
+            match *event {
+                Event::Push => self.push(),
                 Event::Poll { which, room } => self.poll(which, room),
-                Event::GiveBack { which } => {
-                    let held = self.held.get_mut(which).and_then(|(n, jobs)| Some((*n, jobs.pop()?)));
-                    let given = held.and_then(|(number, job)| self.queue.push_again(number, job).ok());
-                    given.into_iter().for_each(|nudge| self.note(nudge));
-                }
-                Event::Answer { which } => {
-                    let held = self.held.get_mut(which);
-                    held.into_iter().for_each(|(number, jobs)| {
-                        self.queue.answered(*number);
-                        drop(jobs.pop());
-                    });
-                }
-                Event::Retire { which } => {
-                    let number = self.held.get(which).map_or(0, |(number, _)| *number);
-                    let nudge = self.queue.retire(number);
-                    self.note(nudge);
-                }
-                Event::End { which } if which < self.held.len() => {
-                    let (number, _) = self.held.remove(which);
-                    let (doomed, nudge) = self.queue.ended(number, self.now);
-                    drop(doomed);
-                    self.note(nudge);
-                }
-                Event::End { .. } => {}
-                Event::KeeperWakes if !self.queue.dialling => {
-                    self.keeper_called = false;
-                    drop(self.queue.expired(self.now));
-                    self.queue.next_step(LIMIT, self.now);
-                }
-                Event::DialEnds { well } if self.queue.dialling => {
-                    // The keeper looks again after each dial.
-                    self.keeper_called = true;
-                    if well {
-                        let number = self.queue.connected(handshake(false));
-                        self.held.push((number, Vec::new()));
-                    } else {
-                        drop(self.queue.failed(&TransportError::Closed, self.now));
-                    }
-                }
-                Event::KeeperWakes | Event::DialEnds { .. } => {}
+                Event::GiveBack { which } => self.give_back(which),
+                Event::Answer { which } => self.answer(which),
+                Event::Retire { which } => self.retire(which),
+                Event::End { which } => self.end(which),
+                Event::KeeperWakes => self.keeper_wakes(),
+                Event::DialEnds { well } => self.dial_ends(well),
                 Event::Pass { ms } => self.now += Duration::from_millis(ms),
             }
         }
@@ -587,7 +610,7 @@ mod tests {
                 now: crate::clock::now(),
             };
             for event in events {
-                model.apply(event.clone());
+                model.apply(&event);
                 let queue = &model.queue;
                 let seen_to = model.keeper_called || queue.watching || queue.dialling;
                 prop_assert!(!queue.is_stuck() || seen_to, "stuck and nobody knows after {event:?}");
