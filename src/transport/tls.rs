@@ -196,7 +196,7 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError>
     if roots.len() == before { Err(TlsSetupError::Empty { path: path.to_path_buf() }) } else { Ok(()) }
 }
 
-/// Verifies chain, name and date as rustls does, then the pins if there are any (RFC 7858 §4.2): in addition, never instead.
+/// Verifies chain, name and date as rustls does, then the pins if there are any ([RFC 7858](https://www.rfc-editor.org/rfc/rfc7858) §4.2): in addition, never instead.
 #[derive(Debug)]
 struct Verifier {
     /// The standard verification.
