@@ -9,7 +9,7 @@
 use super::connections::Membership;
 use crate::clock;
 use crate::listener::Answer;
-use crate::listener::intake::{Intake, Taken};
+use crate::listener::intake::{Intake, Round, Taken};
 use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
 use crate::wire::MAX_MESSAGE;
 use crate::wire::frame::{self, Deframer};
@@ -241,14 +241,7 @@ impl<A: Answer> Connection<A> {
         while self.has_room(load) {
             let Some(message) = self.deframer.next_message() else { break };
             self.since.message = self.deframer.is_partial().then_some(now);
-            let taken = SCRATCH.with_borrow_mut(|scratch| {
-                let taken = round.take(&message, self.peer.ip(), scratch);
-                if let (Taken::Reply(octets), contents) = (&taken, &mut self.outbox.lock().octets) {
-                    frame::append(contents, scratch.get(..*octets).unwrap_or_default());
-                }
-                taken
-            });
-            match taken {
+            match SCRATCH.with_borrow_mut(|scratch| self.take(&round, &message, scratch)) {
                 Taken::Reply(_) | Taken::Silence => {}
                 Taken::Nonsense => {
                     // RFC 7766 §8 leaves it to the server; framing can no longer be trusted.
@@ -267,6 +260,15 @@ impl<A: Answer> Connection<A> {
             intake.context.resolver.enqueue(&mut self.misses);
             self.misses.clear();
         }
+    }
+
+    /// Takes one message; a reply from memory goes to the outbox at once.
+    fn take(&self, round: &Round<'_, A>, message: &[u8], scratch: &mut [u8]) -> Taken<A::Pending> {
+        let taken = round.take(message, self.peer.ip(), scratch);
+        if let Taken::Reply(octets) = taken {
+            frame::append(&mut self.outbox.lock().octets, scratch.get(..octets).unwrap_or_default());
+        }
+        taken
     }
 
     /// Reads off how much is owed and unwritten.
