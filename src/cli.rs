@@ -1,1 +1,212 @@
-//! The commands.
+//! The command line: what may be written, and nothing of what is then done.
+
+use crate::config::settings::LogLevel;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Exit codes of the interface; 0 is success.
+pub mod exit {
+    /// A `query` or `upstreams` that got no answer.
+    pub const NO_ANSWER: u8 = 1;
+    /// The command line is wrong (EX_USAGE).
+    pub const USAGE: u8 = 64;
+    /// An address is taken (EX_UNAVAILABLE).
+    pub const ADDRESS_TAKEN: u8 = 69;
+    /// Something else of the system failed (EX_OSERR).
+    pub const SYSTEM: u8 = 71;
+    /// A permission is missing (EX_NOPERM).
+    pub const PERMISSION: u8 = 77;
+    /// The configuration is wrong (EX_CONFIG).
+    pub const CONFIG: u8 = 78;
+}
+
+/// A local privacy gateway for DNS: plain DNS in, DNS over HTTPS and DNS over TLS out.
+#[derive(Debug, Parser)]
+#[command(name = "veildns", version, long_version = LONG_VERSION, disable_version_flag = false, arg_required_else_help = false)]
+#[command(
+    after_help = "Without a command the gateway runs. Without a file it listens on 127.0.0.1:5053 and asks Quad9 and Cloudflare:\n\
+  \n  veildns                                  run with the built-in configuration\
+  \n  dig @127.0.0.1 -p 5053 example.com       ask it\
+  \n  veildns check --config veildns.toml      find every mistake in a file\
+  \n  veildns query example.com MX             ask once, and see who answered"
+)]
+pub struct Cli {
+    /// What to do; `run` when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `run` without the word.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Version, commit and crypto provider, for `--version`.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("VEILDNS_COMMIT"),
+    ", TLS by ",
+    env!("VEILDNS_CRYPTO"),
+    ")"
+);
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway.
+    Run(RunArgs),
+    /// Read the configuration, print every error in it, or `ok` and what would run.
+    #[command(after_help = "Example:\n  veildns check --config /etc/veildns/veildns.toml")]
+    Check(ConfigArgs),
+    /// Ask once, through the same pipeline, and print the answer and where it came from.
+    #[command(
+        after_help = "Examples:\n  veildns query example.com\n  veildns query example.com MX --upstream tls://dns.quad9.net\n  veildns query example.com AAAA --json"
+    )]
+    Query(QueryArgs),
+    /// Probe each server: connect, handshake and query times, TLS version, certificate, padding, ECS, DNSSEC.
+    #[command(
+        after_help = "Examples:\n  veildns upstreams\n  veildns upstreams --all\n  veildns upstreams --json"
+    )]
+    Upstreams(UpstreamsArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  veildns completions bash > /etc/bash_completion.d/veildns")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the man page.
+    #[command(after_help = "Example:\n  veildns man > /usr/local/share/man/man1/veildns.1")]
+    Man,
+    /// Print version, commit and crypto provider.
+    Version,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Default, Clone, Args)]
+pub struct ConfigArgs {
+    /// Configuration file [default: ./veildns.toml, /etc/veildns/veildns.toml, else built in].
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Default, Clone, Args)]
+pub struct RunArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Listen here instead (UDP and TCP); may be repeated.
+    #[arg(short, long, value_name = "ADDRESS:PORT")]
+    pub listen: Vec<String>,
+    /// Ask this server instead: a preset, a [server.*] name or a URL; may be repeated.
+    #[arg(short, long, value_name = "SERVER")]
+    pub upstream: Vec<String>,
+    /// How much is logged.
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<Level>,
+}
+
+/// Options of `query`.
+#[derive(Debug, Clone, Args)]
+pub struct QueryArgs {
+    /// The name to ask for.
+    pub name: String,
+    /// The record type, such as A, MX or TYPE65.
+    #[arg(default_value = "A")]
+    pub rtype: String,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Ask this server only: a preset, a [server.*] name or a URL.
+    #[arg(short, long, value_name = "SERVER")]
+    pub upstream: Option<String>,
+    /// Ask for DNSSEC records too.
+    #[arg(long)]
+    pub dnssec: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `upstreams`.
+#[derive(Debug, Clone, Args)]
+pub struct UpstreamsArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Probe every preset, not only the configured servers.
+    #[arg(short, long)]
+    pub all: bool,
+    /// Print a JSON array.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Log levels as the command line spells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Only what stops the gateway.
+    Error,
+    /// And what needs the operator.
+    Warn,
+    /// And changes of state.
+    Info,
+    /// And each query that was not in the cache.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
+}
+
+impl Cli {
+    /// Returns the command that was meant: `run` when none was written.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_run_with_its_flags() {
+        let cli = Cli::try_parse_from([
+            "veildns",
+            "--listen",
+            "127.0.0.1:1",
+            "--upstream",
+            "quad9",
+            "--upstream",
+            "cloudflare",
+        ])
+        .unwrap();
+        let Command::Run(run) = cli.into_command() else { panic!("not run") };
+        assert_eq!(run.listen, ["127.0.0.1:1"]);
+        assert_eq!(run.upstream, ["quad9", "cloudflare"]);
+    }
+
+    #[test]
+    fn query_takes_a_name_and_asks_for_addresses_by_default() {
+        let cli = Cli::try_parse_from(["veildns", "query", "example.com"]).unwrap();
+        let Command::Query(query) = cli.into_command() else { panic!("not query") };
+        assert_eq!((query.name.as_str(), query.rtype.as_str()), ("example.com", "A"));
+    }
+}

@@ -1,2 +1,25 @@
-//! Exit codes and nothing else.
-fn main() {}
+//! Exit codes and nothing else: parses the arguments, calls what does the work, prints the chain of causes.
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use std::process::ExitCode;
+use veildns::cli::{Cli, exit};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no error.
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let printed = error.print();
+            return if asked && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(exit::USAGE) };
+        }
+    };
+    match veildns::control::command(cli.into_command()) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("veildns: {}", error.message());
+            error.exit_code().into()
+        }
+    }
+}

@@ -1,1 +1,258 @@
-//! stub
+//! A stored answer and its times: when stored, how long fresh, how long it may be served stale, how often asked for,
+//! and the failures to get a newer one. Where entries are kept is `slots`' business, which of them go `eviction`'s.
+
+use super::Found;
+use super::eviction::Place;
+use super::key::{HashedKey, Variant};
+use super::lifetime::{Ticks, failure_secs, next_failure, ticks};
+use super::slots::{SlotId, allocated};
+use crate::wire::stored::StoredAnswer;
+
+/// Times a look-up must have found an entry before it is worth refreshing ahead.
+const USES_WORTH_A_REFRESH: u8 = 2;
+
+/// The frequency that more look-ups do not raise (S3-FIFO: two bits suffice).
+const MAX_FREQUENCY: u8 = 3;
+
+/// What the settings say about serving entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Serving {
+    /// RFC 8767: how long after its life an answer may still be served.
+    pub(super) max_stale_secs: u32,
+    /// Refresh ahead what is in use.
+    pub(super) prefetch: bool,
+}
+
+/// Where an answer stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// As good as new.
+    Fresh,
+    /// Out of date, but better than nothing (RFC 8767).
+    Stale,
+    /// Of no use.
+    Dead,
+}
+
+/// Single bits of an entry, in one octet: a million entries make every octet count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marks(u8);
+
+impl Marks {
+    /// Asked with DO.
+    const DNSSEC_OK: u8 = 1;
+    /// Asked with CD.
+    const CHECKING_DISABLED: u8 = 2;
+    /// The answer is the reply to a failure.
+    const FAILURE: u8 = 4;
+    /// A refresh ahead was asked for in this life.
+    const REFRESH_ASKED: u8 = 8;
+    /// In the protected queue.
+    const PROTECTED: u8 = 16;
+
+    /// Returns the marks of a variant.
+    fn of(variant: Variant) -> Self {
+        let mut marks = Self(0);
+        if variant.dnssec_ok {
+            marks.set(Self::DNSSEC_OK);
+        }
+        if variant.checking_disabled {
+            marks.set(Self::CHECKING_DISABLED);
+        }
+        marks
+    }
+
+    /// Returns those marks that tell variants apart.
+    fn variant(self) -> u8 {
+        self.0 & (Self::DNSSEC_OK | Self::CHECKING_DISABLED)
+    }
+
+    /// True when `mark` is set.
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    /// Sets `mark`.
+    fn set(&mut self, mark: u8) {
+        self.0 |= mark;
+    }
+
+    /// Clears `mark`.
+    fn clear(&mut self, mark: u8) {
+        self.0 &= !mark;
+    }
+}
+
+/// An entry. The key is not in it a second time: the answer's own question and the variant's bits are the key.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// What was answered; for a failure the reply to it.
+    answer: StoredAnswer,
+    /// The half of the key's hash that the shard's table goes by.
+    hash: u32,
+    /// `Variant::partition`.
+    partition: u32,
+    /// When the answer was stored.
+    stored: Ticks,
+    /// How long it is fresh.
+    lifetime_secs: u32,
+    /// When getting an answer last failed; means something only if `failures` is not 0.
+    failed: Ticks,
+    /// Neighbours in the queue (`eviction`).
+    pub(super) older: SlotId,
+    /// The same, the other way.
+    pub(super) newer: SlotId,
+    /// Single bits.
+    marks: Marks,
+    /// Failures in a row.
+    failures: u8,
+    /// Look-ups that found this life of the entry, at most `USES_WORTH_A_REFRESH`.
+    uses: u8,
+    /// Look-ups since eviction last passed by, at most `MAX_FREQUENCY`.
+    pub(super) frequency: u8,
+}
+
+impl Entry {
+    /// Makes an entry for an answer that is fresh for `lifetime_secs`.
+    pub(super) fn answer(
+        key: &HashedKey<'_, '_>,
+        answer: StoredAnswer,
+        lifetime_secs: u32,
+        now: Ticks,
+    ) -> Self {
+        Self {
+            answer,
+            hash: key.hash,
+            partition: key.key.variant.partition.0,
+            stored: now,
+            lifetime_secs,
+            failed: now,
+            older: SlotId::NONE,
+            newer: SlotId::NONE,
+            marks: Marks::of(key.key.variant),
+            failures: 0,
+            uses: 0,
+            frequency: 0,
+        }
+    }
+
+    /// Makes an entry for a first failure.
+    pub(super) fn failure(key: &HashedKey<'_, '_>, reply: StoredAnswer, now: Ticks) -> Self {
+        let mut entry = Self::answer(key, reply, 0, now);
+        entry.marks.set(Marks::FAILURE);
+        entry.failures = 1;
+        entry
+    }
+
+    /// True when the entry is the one `key` asks for.
+    pub(super) fn is(&self, key: &HashedKey<'_, '_>) -> bool {
+        self.hash == key.hash
+            && self.partition == key.key.variant.partition.0
+            && self.marks.variant() == Marks::of(key.key.variant).variant()
+            && self.answer.question().matches(&key.key.question)
+    }
+
+    /// Returns the half of the key's hash that the shard's table goes by.
+    pub(super) fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    /// Returns the stored answer.
+    pub(super) fn stored_answer(&self) -> &StoredAnswer {
+        &self.answer
+    }
+
+    /// Returns which of the queues it is in.
+    pub(super) fn place(&self) -> Place {
+        if self.marks.has(Marks::PROTECTED) { Place::Protected } else { Place::Probation }
+    }
+
+    /// Protects it: not undone in its time here.
+    pub(super) fn protect(&mut self) {
+        self.marks.set(Marks::PROTECTED);
+    }
+
+    /// Returns the octets of the answer's allocation.
+    pub(super) fn octets(&self) -> usize {
+        allocated(self.answer.heap_len())
+    }
+
+    /// Takes a newer answer in; a new life begins, the entry's standing with `eviction` stays.
+    pub(super) fn renew(&mut self, answer: StoredAnswer, lifetime_secs: u32, now: Ticks) {
+        self.answer = answer;
+        self.stored = now;
+        self.lifetime_secs = lifetime_secs;
+        self.failures = 0;
+        self.uses = 0;
+        self.marks.clear(Marks::FAILURE);
+        self.marks.clear(Marks::REFRESH_ASKED);
+    }
+
+    /// Notes a failure to get a newer answer. The answer stays as long as it is of use; then `reply` takes its place.
+    pub(super) fn fail(&mut self, reply: StoredAnswer, serving: &Serving, now: Ticks) {
+        if self.is_failing(now) {
+            return;
+        }
+        if self.phase(serving, now) == Phase::Dead {
+            self.answer = reply;
+            self.lifetime_secs = 0;
+            self.marks.set(Marks::FAILURE);
+        }
+        self.failures = next_failure(self.failures, self.failed, now);
+        self.failed = now;
+    }
+
+    /// Forgets failures. False when nothing of the entry is left.
+    pub(super) fn forgive(&mut self) -> bool {
+        self.failures = 0;
+        !self.marks.has(Marks::FAILURE)
+    }
+
+    /// True while asking again is not worth it (RFC 9520 §3.2).
+    pub(super) fn is_failing(&self, now: Ticks) -> bool {
+        self.failures > 0 && self.failed.until(now) < ticks(failure_secs(self.failures))
+    }
+
+    /// Returns where the answer stands in its life. A failure's reply is no answer.
+    pub(super) fn phase(&self, serving: &Serving, now: Ticks) -> Phase {
+        let age = self.stored.until(now);
+        let lifetime = ticks(self.lifetime_secs);
+        if self.marks.has(Marks::FAILURE) {
+            Phase::Dead
+        } else if age < lifetime {
+            Phase::Fresh
+        } else if age < lifetime + ticks(serving.max_stale_secs) {
+            Phase::Stale
+        } else {
+            Phase::Dead
+        }
+    }
+
+    /// True once a life, in its last tenth, for what was asked for before.
+    pub(super) fn wants_refresh(&mut self, serving: &Serving, now: Ticks) -> bool {
+        let due = serving.prefetch
+            && self.uses >= USES_WORTH_A_REFRESH
+            && !self.marks.has(Marks::REFRESH_ASKED)
+            && self.stored.until(now) * 10 >= ticks(self.lifetime_secs) * 9;
+        if due {
+            self.marks.set(Marks::REFRESH_ASKED);
+        }
+        due
+    }
+
+    /// Notes a look-up.
+    pub(super) fn touch(&mut self) {
+        self.uses = self.uses.saturating_add(1).min(USES_WORTH_A_REFRESH);
+        self.frequency = self.frequency.saturating_add(1).min(MAX_FREQUENCY);
+    }
+
+    /// Returns what a look-up at `now` finds.
+    pub(super) fn found(&self, now: Ticks) -> Found {
+        let since = if self.marks.has(Marks::FAILURE) { self.failed } else { self.stored };
+        Found {
+            answer: self.answer.clone(), // a count, not the octets
+            age_secs: since.secs_until(now),
+            failure: self.is_failing(now),
+        }
+    }
+}

@@ -1,71 +1,205 @@
-//! Answers we already have. See `lifetime` for how long, `key` for what is told apart.
+//! Answers we already have. See `lifetime` for how long, `key` for what is told apart, `eviction` for what goes when
+//! memory is full.
+//!
+//! Whole answers are kept by their question, never single records, and handed out as they are: a look-up hashes the
+//! question, locks one of the shards for some tens of nanoseconds and counts a reference. It does not allocate, does not
+//! render and does not know clients. Whether an answer deserves to be here was decided by the caller.
 
-pub mod entry;
+pub(crate) mod entry;
+pub(crate) mod eviction;
 pub mod key;
-pub mod lifetime;
-pub mod shard;
+pub(crate) mod lifetime;
+#[cfg(test)]
+mod samples;
+pub(crate) mod shard;
+pub(crate) mod slots;
+#[cfg(test)]
+mod tests;
 
+use self::entry::Serving;
+use self::lifetime::{Fate, Rules, Ticks, whole_secs};
+use self::shard::{Limits, Newcomer, Shard};
+use crate::config::settings::CacheSettings;
+use crate::wire::name::NameRef;
 use crate::wire::stored::StoredAnswer;
+use hashbrown::DefaultHashBuilder;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// Parts with a lock each. Enough that workers seldom meet, few enough that a small cache is not cut to shreds.
+const SHARDS: u16 = 32;
 
 /// What a look-up found.
 #[derive(Debug)]
 pub enum Lookup {
+    /// An answer within its life, or a failure not worth repeating yet (`Found::failure`).
     Fresh(Found),
-    /// Fresh, in the last 10 % of its life, asked for at least twice before: the caller starts one refresh.
+    /// Fresh, in the last 10 % of its life, asked for at least twice before: the caller starts one refresh. Said once a
+    /// life.
     FreshRefreshDue(Found),
-    /// Expired, within `max_stale`.
+    /// Expired, within `max_stale` (RFC 8767). With `Found::failure` a newer one could not be had some seconds ago: it
+    /// may be served at once, without asking again.
     Stale(Found),
+    /// Nothing of use.
     Miss,
 }
+
 /// A found answer and its age.
 #[derive(Debug)]
 pub struct Found {
+    /// The answer; TTLs as on the day it was stored.
     pub answer: StoredAnswer,
+    /// Whole seconds since then.
     pub age_secs: u32,
-    /* true: a cached failure (RFC 9520) */ pub failure: bool,
+    /// True while a failure is remembered (RFC 9520). With `Lookup::Fresh` the answer is the reply to the failure.
+    pub failure: bool,
 }
 
 /// The cache. Shared by all workers; outlives reloads.
+pub struct Cache {
+    /// The zero of `Ticks`.
+    epoch: Instant,
+    /// Seeds of the hash, random for each process.
+    hash_builder: DefaultHashBuilder,
+    /// How long answers live. Read on store only, so that a lock of its own does.
+    rules: Mutex<Rules>,
+    /// The parts.
+    shards: Box<[PaddedShard]>,
+}
+
+/// A shard alone on its cache lines: two neighbours' locks on one line would slow both.
+#[repr(align(128))]
 #[derive(Debug)]
-pub struct Cache {}
+struct PaddedShard(Mutex<Shard>);
 
 impl Cache {
-    pub fn new(_settings: &crate::config::settings::CacheSettings, _now: Instant) -> Self {
-        todo!()
+    /// Makes an empty cache. `now` becomes the zero of its clock.
+    pub fn new(settings: &CacheSettings, now: Instant) -> Self {
+        let limits = shard_limits(settings);
+        Self {
+            epoch: now,
+            hash_builder: DefaultHashBuilder::default(),
+            rules: Mutex::new(Rules::new(settings)),
+            shards: (0..SHARDS).map(|_| PaddedShard(Mutex::new(Shard::new(limits)))).collect(),
+        }
     }
-    /// New limits and lifetimes; shrinks at once. Entries stay.
-    pub fn reconfigure(&self, _settings: &crate::config::settings::CacheSettings) {
-        todo!()
+
+    /// Takes on new limits and lifetimes; shrinks at once. Entries stay, for the lives they were given.
+    pub fn reconfigure(&self, settings: &CacheSettings) {
+        *lock(&self.rules) = Rules::new(settings);
+        let limits = shard_limits(settings);
+        for mut shard in self.shards() {
+            shard.set_limits(limits);
+        }
     }
-    pub fn lookup(&self, _key: &key::KeyRef<'_>, _now: Instant) -> Lookup {
-        todo!()
+
+    /// Returns what is known, and counts the use.
+    pub fn lookup(&self, key: &key::KeyRef<'_>, now: Instant) -> Lookup {
+        let hashed = key.hashed(&self.hash_builder);
+        let now = Ticks::since(self.epoch, now);
+        match self.shard(&hashed) {
+            Some(mut shard) => shard.lookup(&hashed, now),
+            None => Lookup::Miss,
+        }
     }
-    /// Stores an answer that passed validation and answer-side policy and returns it as clients get it (TTLs clamped); not stored (but still returned, clamped) when its lifetime is 0 or the cache is off.
+
+    /// Stores an answer that passed validation and answer-side policy and returns it as clients get it (TTLs clamped).
+    /// Returned but not stored: rcodes other than NOERROR and NXDOMAIN, and answers whose lifetime is 0. The latter still
+    /// put an end to what was known before, so that nothing stale outlives a newer word (ghost domains).
     /// `age_secs`: HTTP Age, subtracted from the lifetime.
     pub fn store(
         &self,
-        _key: &key::KeyRef<'_>,
-        _answer: StoredAnswer,
-        _age_secs: u32,
-        _now: Instant,
+        key: &key::KeyRef<'_>,
+        answer: StoredAnswer,
+        age_secs: u32,
+        now: Instant,
     ) -> StoredAnswer {
-        todo!()
+        let rules = *lock(&self.rules);
+        let terms = rules.terms(&answer, age_secs);
+        let answer = answer.clamp_ttls(terms.floor, terms.ceiling);
+        let hashed = key.hashed(&self.hash_builder);
+        let now = Ticks::since(self.epoch, now);
+        if let Some(mut shard) = self.shard(&hashed) {
+            match terms.fate {
+                Fate::Kept { secs } => {
+                    let newcomer = Newcomer { answer: answer.clone(), lifetime_secs: secs };
+                    shard.store(&hashed, newcomer, now);
+                }
+                Fate::Displaces => shard.remove_key(&hashed),
+                Fate::Passes => {}
+            }
+        }
+        answer
     }
-    /// Remembers a failure for 5 s, doubling to 60 s while it goes on (RFC 9520). Never replaces an answer that is still fresh or may be served stale.
-    pub fn store_failure(&self, _key: &key::KeyRef<'_>, _reply: StoredAnswer, _now: Instant) {
-        todo!()
+
+    /// Remembers a failure for 5 s, doubling to 60 s while it goes on (RFC 9520 §3.2). Never replaces an answer that is still
+    /// fresh or may be served stale; that one is marked instead (`Found::failure`).
+    pub fn store_failure(&self, key: &key::KeyRef<'_>, reply: StoredAnswer, now: Instant) {
+        let hashed = key.hashed(&self.hash_builder);
+        let now = Ticks::since(self.epoch, now);
+        if let Some(mut shard) = self.shard(&hashed) {
+            shard.store_failure(&hashed, reply, now);
+        }
     }
+
     /// Forgets all cached failures (a server came back, the network changed).
     pub fn forget_failures(&self) {
-        todo!()
+        for mut shard in self.shards() {
+            shard.forget_failures();
+        }
     }
-    /// Removes a name and all below it; None: everything. Returns how many.
-    pub fn purge(&self, _name: Option<crate::wire::name::NameRef<'_>>) -> usize {
-        todo!()
+
+    /// Removes a name and all below it; None: everything. Returns how many entries went.
+    pub fn purge(&self, name: Option<NameRef<'_>>) -> usize {
+        match name {
+            Some(name) => self.shards().map(|mut shard| shard.purge_within(name)).sum(),
+            // What is taken out is freed after the lock.
+            None => self.shards().map(|mut shard| shard.take()).map(|taken| taken.len()).sum(),
+        }
     }
-    /// (entries, octets held: keys, answers, tables and bookkeeping).
+
+    /// Returns (entries, octets held: answers with their questions, tables, slots and bookkeeping).
     pub fn usage(&self) -> (u64, u64) {
-        todo!()
+        let held = self.shards().map(|shard| (shard.len(), shard.octets() + shard_overhead()));
+        let (entries, octets) = held.fold((0, size_of::<Self>()), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (u64::try_from(entries).unwrap_or(u64::MAX), u64::try_from(octets).unwrap_or(u64::MAX))
     }
+
+    /// Locks the shard of a key. It is always there.
+    fn shard(&self, key: &key::HashedKey<'_, '_>) -> Option<MutexGuard<'_, Shard>> {
+        let index = usize::try_from(key.shard_bits).ok()? % usize::from(SHARDS);
+        self.shards.get(index).map(|shard| lock(&shard.0))
+    }
+
+    /// Locks one shard after the other.
+    fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.shards.iter().map(|shard| lock(&shard.0))
+    }
+}
+
+/// Says how full it is, not what is in it: names are the users' business.
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (entries, octets) = self.usage();
+        f.debug_struct("Cache").field("entries", &entries).field("octets", &octets).finish_non_exhaustive()
+    }
+}
+
+/// Locks. A panic while it was held (a bug elsewhere) leaves at worst a miscounted entry, no reason to fail for good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns one shard's part of the limits.
+fn shard_limits(settings: &CacheSettings) -> Limits {
+    let octets = usize::try_from(settings.max_size).unwrap_or(usize::MAX).saturating_sub(size_of::<Cache>());
+    Limits {
+        octets: (octets / usize::from(SHARDS)).saturating_sub(shard_overhead()),
+        serving: Serving { max_stale_secs: whole_secs(settings.max_stale), prefetch: settings.prefetch },
+    }
+}
+
+/// Octets of a shard's lock and padding, beyond what the shard counts itself.
+const fn shard_overhead() -> usize {
+    size_of::<PaddedShard>() - size_of::<Shard>()
 }

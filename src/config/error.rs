@@ -1,1 +1,179 @@
-//! stub
+//! Every error of a configuration, each with its file, line, column, the line itself with a caret, what was expected
+//! and, for a misspelt name, the nearest known one. What is *not* here: finding the errors.
+
+use super::document::{Place, Text};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::fmt;
+use std::sync::Arc;
+
+/// All that is wrong with a configuration: at least one error, in the order of the texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    faults: Vec<Fault>,
+    /// What the errors' places point into. Shared: an error travels to the log and to systemd.
+    texts: Arc<Vec<Text>>,
+}
+
+/// How a report looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appearance {
+    /// For files, logs and pipes.
+    Plain,
+    /// With colours, for a terminal.
+    Coloured,
+}
+
+/// One error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `None`: about a file as a whole, or about no file.
+    place: Option<Place>,
+    message: String,
+    label: Option<String>,
+    help: Option<String>,
+}
+
+impl ConfigErrors {
+    /// Puts the faults in the order a reader meets them; the same one is kept once.
+    pub(crate) fn new(faults: Faults, texts: Vec<Text>) -> Self {
+        let mut faults = faults.0;
+        faults.sort_by_key(|fault| fault.place.as_ref().map(|place| (place.text, place.span.start)));
+        faults.dedup();
+        Self { faults, texts: Arc::new(texts) }
+    }
+
+    /// Returns how many errors there are.
+    pub fn count(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// Lists the errors, one line each: `file:line:column: message`.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.faults.iter().map(|fault| match self.position(fault) {
+            Some((name, line, column)) => format!("{name}:{line}:{column}: {}", fault.message),
+            None => fault.message.clone(),
+        })
+    }
+
+    /// Writes the whole report.
+    pub fn render(&self, appearance: Appearance) -> String {
+        let renderer = match appearance {
+            Appearance::Plain => Renderer::plain(),
+            Appearance::Coloured => Renderer::styled(),
+        }
+        .term_width(100);
+        let mut report = String::new();
+        for fault in &self.faults {
+            report.push_str(&renderer.render(&self.groups(fault)));
+            report.push_str("\n\n");
+        }
+        let plural = if self.faults.len() == 1 { "" } else { "s" };
+        report.push_str(&format!("{} error{plural} in the configuration", self.faults.len()));
+        report
+    }
+
+    /// Builds what the renderer shows of one error.
+    fn groups<'a>(&'a self, fault: &'a Fault) -> Vec<Group<'a>> {
+        let mut group = Group::with_title(Level::ERROR.primary_title(fault.message.as_str()));
+        let shown = fault.place.as_ref().and_then(|place| Some((place, self.texts.get(place.text)?)));
+        if let Some((place, text)) = shown {
+            let start = place.span.start.min(text.text.len());
+            let end = place.span.end.clamp(start, text.text.len());
+            let mut annotation = AnnotationKind::Primary.span(start..end);
+            if let Some(label) = &fault.label {
+                annotation = annotation.label(label.as_str());
+            }
+            group = group
+                .element(Snippet::source(text.text.as_str()).path(text.name.as_str()).annotation(annotation));
+        } else if let Some(label) = &fault.label {
+            group = group.element(Level::NOTE.message(label.as_str()));
+        }
+        if let Some(help) = &fault.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        vec![group]
+    }
+
+    /// Returns the text's name, line and column (in characters, from 1) of an error.
+    fn position(&self, fault: &Fault) -> Option<(&str, usize, usize)> {
+        let place = fault.place.as_ref()?;
+        let text = self.texts.get(place.text)?;
+        let before = text.text.get(..place.span.start)?;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.matches('\n').count() + 1;
+        let column = before.get(line_start..)?.chars().count() + 1;
+        Some((text.name.as_str(), line, column))
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(Appearance::Plain))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Fault {
+    /// Makes an error about a place.
+    pub(crate) fn at(place: &Place, message: impl Into<String>) -> Self {
+        Self { place: Some(place.clone()), message: message.into(), label: None, help: None }
+    }
+
+    /// Makes an error about no line in particular.
+    pub(crate) fn without_place(message: impl Into<String>) -> Self {
+        Self { place: None, message: message.into(), label: None, help: None }
+    }
+
+    /// Adds what stands beside the caret: what was expected.
+    pub(crate) fn with_label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Names the key in front of the message.
+    pub(crate) fn of_key(mut self, key: &str) -> Self {
+        self.message = format!("{key}: {}", self.message);
+        self
+    }
+}
+
+/// Collects errors, so that one does not hide the next.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Adds an error.
+    pub(crate) fn push(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    /// Keeps the value of a success and the error of a failure.
+    pub(crate) fn keep<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.push(fault)).ok()
+    }
+
+    /// Returns true when nothing was wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Returns the known name that a misspelt one most likely means, if any is near.
+pub(crate) fn nearest<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    /// Below this similarity a suggestion is a guess: found by trying usual slips and unrelated words.
+    const NEAR: f64 = 0.8;
+    let wrong = wrong.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&wrong, name), name))
+        .filter(|(similarity, _)| *similarity >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

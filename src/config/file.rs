@@ -1,1 +1,79 @@
-//! stub
+//! The TOML of a configuration file, read into the tree of `document`. The parser recovers from an error, so a file
+//! with a broken line still has its other lines checked. What is *not* here: which keys exist (`keys`) and what
+//! they mean (`resolve`). No other module names `toml`.
+
+use super::document::{Entry, Node, Place, Table, Value};
+use super::error::{Fault, Faults};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Reads `source`, the text with index `text`, as TOML. Syntax errors go to `faults`; what could be understood beside them is returned.
+pub(crate) fn parse(text: usize, source: &str, faults: &mut Faults) -> Table {
+    let (document, errors) = DeTable::parse_recoverable(source);
+    let mut broken = Vec::new();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        broken.push(lines_of(source, &span));
+        faults.push(Fault::at(&Place { text, span }, format!("not TOML: {}", error.message())));
+    }
+    let mut table = convert_table(text, document.into_inner());
+    prune(&mut table, &broken);
+    table
+}
+
+/// Returns the whole lines that `span` touches.
+fn lines_of(source: &str, span: &Range<usize>) -> Range<usize> {
+    let before = source.get(..span.start).unwrap_or(source);
+    let after = source.get(span.end..).unwrap_or("");
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let end = after.find('\n').map_or(source.len(), |at| span.end + at);
+    start..end
+}
+
+/// Drops what the parser guessed from broken lines: an error about a guess would only confuse.
+fn prune(table: &mut Table, broken: &[Range<usize>]) {
+    if broken.is_empty() {
+        return;
+    }
+    table.retain(|_, entry| !broken.iter().any(|lines| lines.contains(&entry.key.span.start)));
+    for entry in table.values_mut() {
+        match &mut entry.node.value {
+            Value::Table(inner) => prune(inner, broken),
+            Value::List(items) => {
+                for item in items {
+                    if let Value::Table(inner) = &mut item.value {
+                        prune(inner, broken);
+                    }
+                }
+            }
+            Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Foreign(_) => {}
+        }
+    }
+}
+
+/// Converts a table of the parser.
+fn convert_table(text: usize, table: DeTable<'_>) -> Table {
+    let mut converted = Table::new();
+    for (key, value) in table {
+        let place = Place { text, span: key.span() };
+        converted.insert(key.into_inner().into_owned(), Entry { key: place, node: convert(text, value) });
+    }
+    converted
+}
+
+/// Converts a value of the parser. The depth is bounded by the parser (80).
+fn convert(text: usize, value: Spanned<DeValue<'_>>) -> Node {
+    let place = Place { text, span: value.span() };
+    let value = match value.into_inner() {
+        DeValue::String(string) => Value::Text(string.into_owned()),
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+            .map_or(Value::Foreign("a number too large"), Value::Integer),
+        DeValue::Boolean(boolean) => Value::Boolean(boolean),
+        DeValue::Float(_) => Value::Foreign("a fraction"),
+        DeValue::Datetime(_) => Value::Foreign("a date"),
+        DeValue::Array(items) => Value::List(items.into_iter().map(|item| convert(text, item)).collect()),
+        DeValue::Table(table) => Value::Table(convert_table(text, table)),
+    };
+    Node { place, value }
+}

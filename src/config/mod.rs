@@ -1,6 +1,138 @@
-//! The operator's file, turned into what the program runs on.
+//! The operator's file, turned into what the program runs on. `load` reads files, environment and flags into one
+//! tree (`document`), finds unknown keys (`keys`), and gives every value its meaning (`resolve`). After a `Settings`
+//! exists nothing validates again. What is *not* here: acting on any of it.
 
+mod document;
+mod endpoint;
 pub mod error;
-pub mod file;
+mod file;
+mod groups;
+pub mod keys;
+pub mod overrides;
+mod preset_data;
 pub mod presets;
+mod resolve;
+mod section;
+mod servers;
 pub mod settings;
+pub mod summary;
+mod units;
+mod values;
+
+use document::{Table, Text};
+use error::{ConfigErrors, Fault, Faults};
+use overrides::Overrides;
+use settings::{Origin, Settings};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where a configuration is looked for when none is named; the first that is there is used.
+const USUAL_PLACES: [&str; 2] = ["./veildns.toml", "/etc/veildns/veildns.toml"];
+
+/// The directory beside a file whose `*.toml` are merged after it.
+const DROP_IN_DIR: &str = "veildns.d";
+
+/// What to load: kept by the program, so that a reload reads the same places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// `--config`; without it the usual places are tried, then the built-in default is used.
+    pub path: Option<PathBuf>,
+    pub overrides: Overrides,
+}
+
+/// Loads a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it, all files, variables and flags together.
+pub fn load(source: &Source) -> Result<Settings, ConfigErrors> {
+    let usual = || USUAL_PLACES.iter().map(PathBuf::from).find(|path| path.exists());
+    let path = source.path.clone().or_else(usual);
+    let mut loading = Loading::default();
+    if let Some(path) = &path {
+        loading.add_file(path);
+        loading.add_drop_ins(&folder_of(path).join(DROP_IN_DIR));
+    }
+    loading.finish(path.map_or(Origin::BuiltIn, Origin::File), &source.overrides)
+}
+
+/// Reads a configuration from a text, as if it stood in a file in `folder`. For tests, fuzzing and tools.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn from_text(text: &str, folder: &Path) -> Result<Settings, ConfigErrors> {
+    let mut loading = Loading::default();
+    loading.add_text("configuration", text.to_owned(), folder.to_path_buf());
+    loading.finish(Origin::BuiltIn, &Overrides::default())
+}
+
+/// Returns the folder that a file's relative paths start at.
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_path_buf(),
+        None => PathBuf::from("."),
+    }
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Loading {
+    root: Table,
+    texts: Vec<Text>,
+    faults: Faults,
+}
+
+impl Loading {
+    /// Merges a file; one that cannot be read is an error.
+    fn add_file(&mut self, path: &Path) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.add_text(&path.display().to_string(), text, folder_of(path)),
+            Err(error) => self.unreadable(path, &error),
+        }
+    }
+
+    /// Merges the `*.toml` of a directory in the order of their names. A directory that is not there is empty.
+    fn add_drop_ins(&mut self, folder: &Path) {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return self.unreadable(folder, &error),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            match entry {
+                Ok(entry) => files.push(entry.path()),
+                Err(error) => self.unreadable(folder, &error),
+            }
+        }
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        files.sort();
+        for path in files {
+            self.add_file(&path);
+        }
+    }
+
+    /// Merges a text.
+    fn add_text(&mut self, name: &str, text: String, folder: PathBuf) {
+        let table = file::parse(self.texts.len(), &text, &mut self.faults);
+        // Checked before the merge: a misspelt key in one file is not excused by the next.
+        keys::check(&table, &mut self.faults);
+        self.texts.push(Text { name: name.to_owned(), text, folder });
+        document::merge(&mut self.root, table);
+    }
+
+    /// Reports what cannot be read.
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        self.faults.push(Fault::without_place(format!("cannot read {}: {error}", path.display())));
+    }
+
+    /// Puts the overrides on top and makes settings of it all.
+    fn finish(mut self, origin: Origin, overrides: &Overrides) -> Result<Settings, ConfigErrors> {
+        overrides.apply(&mut self.root, &mut self.texts, &mut self.faults);
+        let settings = resolve::resolve(&self.root, &self.texts, origin, &mut self.faults);
+        if self.faults.is_empty() { Ok(settings) } else { Err(ConfigErrors::new(self.faults, self.texts)) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     pub privacy: PrivacySettings,
     pub rebinding: RebindingSettings,
+    /// `[policy] any`: what a query for every type gets.
+    pub any: AnyQueries,
     pub tls: TlsSettings,
     pub timeouts: Timeouts,
     /// Clients that are answered.
@@ -92,7 +94,15 @@ pub enum Endpoint {
 impl Endpoint {
     /// True when queries leave unencrypted.
     pub fn is_plaintext(&self) -> bool {
-        matches!(self, Self::PlainUdp { .. } | Self::PlainTcp { .. })
+        self.address().is_some()
+    }
+
+    /// Returns where a plain server is; encrypted ones have `ServerSpec::addresses`.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::PlainUdp { address } | Self::PlainTcp { address } => Some(*address),
+            Self::Dot { .. } | Self::Doh { .. } => None,
+        }
     }
 }
 
@@ -182,6 +192,16 @@ pub enum ClientSubnet {
 pub struct RebindingSettings {
     pub protect: bool,
     pub allow: Vec<Name>,
+}
+
+/// What a query for type ANY gets (RFC 8482).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnyQueries {
+    /// One small record, made here (RFC 8482 §4.2). Key value: `minimal`.
+    #[default]
+    Minimal,
+    /// What the upstream says. Key value: `forward`.
+    Forward,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

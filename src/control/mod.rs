@@ -1,3 +1,161 @@
-//! The operator: signals, reload, systemd.
+//! The operator: commands, signals, reload, stop, systemd.
 
-pub mod systemd;
+pub mod check;
+pub mod query;
+pub mod run;
+pub mod servers;
+mod sources;
+mod summary;
+mod systemd;
+mod table;
+
+use self::query::QueryError;
+use self::run::RunError;
+use crate::app::error::StartError;
+use crate::cli::{Cli, Command, exit};
+use crate::config::error::{Appearance, ConfigErrors};
+use crate::listener::bind::BindErrorKind;
+use clap::CommandFactory;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use thiserror::Error;
+
+/// A command's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(u8);
+
+impl Exit {
+    /// All went well.
+    const OK: Self = Self(0);
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.0)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The gateway could not run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A name or type on the command line is wrong, or nothing could be asked.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A part could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Output could not be written.
+    #[error("cannot write")]
+    Output(#[from] io::Error),
+}
+
+/// Does what a command says.
+///
+/// # Errors
+/// Each of `CommandError`, with its exit code.
+pub fn command(command: Command) -> Result<Exit, CommandError> {
+    match command {
+        Command::Run(args) => run::run(&args).map(|()| Exit::OK).map_err(CommandError::from),
+        Command::Check(args) => check::check(&args),
+        Command::Query(args) => query::query(&args),
+        Command::Upstreams(args) => servers::upstreams(&args),
+        Command::Completions { shell } => print(|out| {
+            clap_complete::generate(shell, &mut Cli::command(), "veildns", out);
+            Ok(())
+        }),
+        Command::Man => print(|out| clap_mangen::Man::new(Cli::command()).render(out)),
+        Command::Version => print(|out| {
+            let command = Cli::command();
+            writeln!(out, "veildns {}", command.get_long_version().unwrap_or_default())
+        }),
+    }
+}
+
+/// Writes to standard output in one go; a reader that went away is no error of ours.
+fn print(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<Exit, CommandError> {
+    let mut text = Vec::new();
+    write(&mut text)?;
+    match io::stdout().lock().write_all(&text).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(Exit::OK),
+    }
+}
+
+impl CommandError {
+    /// Returns the text for standard error: one cause a line.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Config(errors) | Self::Run(RunError::Config(errors)) => {
+                let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                let appearance = if coloured { Appearance::Coloured } else { Appearance::Plain };
+                format!("the configuration cannot be used\n{}", errors.render(appearance))
+            }
+            Self::Run(_) | Self::Query(_) | Self::Start(_) | Self::Output(_) => lines(self),
+        }
+    }
+
+    /// Returns the exit code of the interface.
+    pub fn exit_code(&self) -> Exit {
+        Exit(match self {
+            Self::Config(_) | Self::Run(RunError::Config(_)) => exit::CONFIG,
+            Self::Run(RunError::Start(error)) | Self::Start(error) => start_code(error),
+            Self::Query(_) => exit::USAGE,
+            Self::Run(RunError::Signals(_)) | Self::Output(_) => exit::SYSTEM,
+        })
+    }
+}
+
+/// Returns the exit code for a gateway that does not start.
+fn start_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Bind(error) => match &error.kind {
+            BindErrorKind::InUse { .. } => exit::ADDRESS_TAKEN,
+            BindErrorKind::Permission => exit::PERMISSION,
+            BindErrorKind::NotHere | BindErrorKind::Other => exit::SYSTEM,
+        },
+        StartError::Metrics { source, .. } => match source.kind() {
+            io::ErrorKind::AddrInUse => exit::ADDRESS_TAKEN,
+            io::ErrorKind::PermissionDenied => exit::PERMISSION,
+            _ => exit::SYSTEM,
+        },
+        StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
+        StartError::QueryLog { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            exit::PERMISSION
+        }
+        StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
+    }
+}
+
+/// Returns an error and its causes, one a line.
+fn lines(error: &dyn Error) -> String {
+    join(error, "\n  because: ")
+}
+
+/// Returns an error and its causes in one line, for the log.
+fn chain(error: &dyn Error) -> String {
+    join(error, ": ")
+}
+
+/// Joins an error and its causes. A transparent wrapper says what its source says: once is enough.
+fn join(error: &dyn Error, separator: &str) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if next != last && write!(text, "{separator}{next}").is_err() {
+            break;
+        }
+        last = next;
+        cause = error.source();
+    }
+    text
+}

@@ -1,4 +1,5 @@
-//! What we think of a query or an answer, before and after the network. Pure: no I/O, no clock, no client.
+//! What we think of a query or an answer, before and after the network. Pure: no I/O, no clock, and no type that
+//! could name a client.
 
 pub mod client_subnet;
 pub mod name_set;
@@ -6,16 +7,22 @@ pub mod query_type;
 pub mod rebinding;
 pub mod special_use;
 
+use crate::config::settings::{RebindingSettings, Settings};
 use crate::wire::ede::Ede;
 use crate::wire::header::Rcode;
 use crate::wire::query::QueryRef;
+use crate::wire::question::QuestionRef;
 use crate::wire::response::ResponseRef;
 use crate::wire::stored::StoredAnswer;
+use client_subnet::{Subnet, SubnetPolicy};
+use std::collections::hash_map::DefaultHasher;
 use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
 
 /// A rule's opinion.
 #[derive(Clone, Debug)]
 pub enum Verdict {
+    /// None: the next rule is asked.
     Pass,
     /// Good: later rules are not asked.
     Accept,
@@ -23,47 +30,261 @@ pub enum Verdict {
     Answer(StoredAnswer),
     /// Reply with rcode and reason (BLOCKED 15, FILTERED 17, PROHIBITED 18, NOT_SUPPORTED 21).
     Refuse(Rcode, Ede),
+    /// Say nothing.
     Drop,
 }
+
+/// Whose servers an answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerFrom {
+    /// Anybody's.
+    Public,
+    /// A group of the operator's own that a route names: its names may have private addresses.
+    OwnGroup,
+}
+
 /// One rule.
 pub trait Rule: Debug + Send + Sync {
+    /// Returns the rule's name in logs and metrics.
     fn name(&self) -> &'static str;
+
+    /// Judges a query before the cache is asked.
     fn on_query(&self, _query: &QueryRef<'_>) -> Verdict {
         Verdict::Pass
     }
+
+    /// Judges a server's answer before it is stored.
     fn on_answer(
         &self,
-        _query: &crate::wire::question::QuestionRef<'_>,
+        _question: &QuestionRef<'_>,
         _answer: &ResponseRef<'_>,
+        _from: AnswerFrom,
     ) -> Verdict {
         Verdict::Pass
     }
 }
+
 /// The rules in force, in order.
 #[derive(Debug)]
 pub struct PolicySet {
+    /// Asked in this order, until one has an opinion.
     rules: Vec<Box<dyn Rule>>,
-    /* hash of what the answer-side rules were built from, for PartitionId */ answer_side: u32,
+    /// What is sent of the client's network.
+    subnet: SubnetPolicy,
+    /// Hash of what the answer-side rules were built from.
+    answer_side: u32,
 }
+
+/// What stands in place of a rule's name when none had an opinion.
+const NO_RULE: &str = "none";
+
 impl PolicySet {
-    /// Builds the rules in their order: query_type, special_use, (routes' names pass special_use: a name within a route is never answered here), rebinding.
-    pub fn build(_settings: &crate::config::settings::Settings) -> Self {
-        todo!()
+    /// Builds the rules in their order. Malformed kinds of queries come first, so that special names get answers of
+    /// ordinary types only.
+    pub fn build(settings: &Settings) -> Self {
+        let mut rules: Vec<Box<dyn Rule>> = vec![
+            Box::new(query_type::QueryType::new(settings.any)),
+            Box::new(special_use::SpecialUse::new(&settings.routes)),
+        ];
+        if let Some(rebinding) = rebinding::Rebinding::new(&settings.rebinding) {
+            rules.push(Box::new(rebinding));
+        }
+        Self {
+            rules,
+            subnet: SubnetPolicy::new(settings.privacy.client_subnet),
+            answer_side: answer_side_hash(&settings.rebinding),
+        }
     }
-    pub fn on_query(&self, _query: &QueryRef<'_>) -> (Verdict, &'static str) {
-        let _ = &self.rules;
-        todo!()
+
+    /// Judges a query, and names the rule that did.
+    pub fn on_query(&self, query: &QueryRef<'_>) -> (Verdict, &'static str) {
+        self.first_opinion(|rule| rule.on_query(query))
     }
-    /// `own_group`: names of a route to a group of the operator's own may have private addresses.
+
+    /// Judges a server's answer, and names the rule that did. `own_group`: names of a route to a group of the
+    /// operator's own may have private addresses.
     pub fn on_answer(
         &self,
-        _question: &crate::wire::question::QuestionRef<'_>,
-        _answer: &ResponseRef<'_>,
-        _own_group: bool,
+        question: &QuestionRef<'_>,
+        answer: &ResponseRef<'_>,
+        own_group: bool,
     ) -> (Verdict, &'static str) {
-        todo!()
+        let from = if own_group { AnswerFrom::OwnGroup } else { AnswerFrom::Public };
+        self.first_opinion(|rule| rule.on_answer(question, answer, from))
     }
+
+    /// Returns the ECS option of our query for this one. An answer to a [`Subnet`] of the client's own
+    /// (`client_subnet = "forward"`) is for this client's network only.
+    pub fn client_subnet(&self, query: &QueryRef<'_>) -> Subnet {
+        self.subnet.subnet(query)
+    }
+
+    /// Returns a number that is another one when other answers are let through, for the cache to tell apart what was
+    /// stored under other rules. It is the same for the same settings as long as the process lives.
     pub fn answer_side_hash(&self) -> u32 {
         self.answer_side
+    }
+
+    /// Asks the rules in turn.
+    fn first_opinion(&self, ask: impl Fn(&dyn Rule) -> Verdict) -> (Verdict, &'static str) {
+        for rule in &self.rules {
+            match ask(rule.as_ref()) {
+                Verdict::Pass => {}
+                verdict @ (Verdict::Accept | Verdict::Answer(_) | Verdict::Refuse(..) | Verdict::Drop) => {
+                    return (verdict, rule.name());
+                }
+            }
+        }
+        (Verdict::Pass, NO_RULE)
+    }
+}
+
+/// Hashes what the answer-side rules are built from. The order of an allow list means nothing.
+fn answer_side_hash(rebinding: &RebindingSettings) -> u32 {
+    let mut allow: Vec<_> = rebinding.allow.iter().collect();
+    allow.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    (rebinding.protect, allow).hash(&mut hasher);
+    let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ede::EdeCode;
+    use crate::wire::edns::OPTION_EDE;
+    use crate::wire::name::Name;
+    use crate::wire::question::{Class, RecordType};
+    use crate::wire::response::Section;
+
+    /// A header and a question.
+    fn message(flags: [u8; 2], counts: [u8; 4], name: &str, rtype: RecordType, class: Class) -> Vec<u8> {
+        let mut octets = vec![0, 7, flags[0], flags[1]];
+        octets.extend(counts.iter().flat_map(|&count| [0, count]));
+        octets.extend_from_slice(name.parse::<Name>().unwrap().view().as_bytes());
+        octets.extend_from_slice(&rtype.0.to_be_bytes());
+        octets.extend_from_slice(&class.0.to_be_bytes());
+        octets
+    }
+
+    /// A client's query without EDNS.
+    pub(super) fn query_octets(name: &str, rtype: RecordType, class: Class) -> Vec<u8> {
+        message([1, 0], [1, 0, 0, 0], name, rtype, class)
+    }
+
+    /// A client's query with one additional record.
+    pub(super) fn query_octets_with(name: &str, rtype: RecordType, class: Class, record: &[u8]) -> Vec<u8> {
+        [message([1, 0], [1, 0, 0, 1], name, rtype, class), record.to_vec()].concat()
+    }
+
+    /// An OPT record, with an option if one is given.
+    pub(super) fn opt_record(option: Option<(u16, &[u8])>) -> Vec<u8> {
+        let option = option.map_or(vec![], |(code, content)| {
+            let len = u16::try_from(content.len()).unwrap();
+            [&code.to_be_bytes(), &len.to_be_bytes(), content].concat()
+        });
+        let len = u16::try_from(option.len()).unwrap();
+        [&[0, 0, 41, 4, 208, 0, 0, 0, 0][..], &len.to_be_bytes(), &option].concat()
+    }
+
+    /// A server's response with these records, TTL 60, all owned by the name asked for.
+    pub(super) fn response_octets(name: &str, rtype: RecordType, records: &[(RecordType, &[u8])]) -> Vec<u8> {
+        let count = u8::try_from(records.len()).unwrap();
+        let mut octets = message([0x81, 0x80], [1, count, 0, 0], name, rtype, Class::IN);
+        for (rtype, rdata) in records {
+            octets.extend_from_slice(&[0xc0, 12]);
+            octets.extend_from_slice(&rtype.0.to_be_bytes());
+            octets.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+            octets.extend_from_slice(&u16::try_from(rdata.len()).unwrap().to_be_bytes());
+            octets.extend_from_slice(rdata);
+        }
+        octets
+    }
+
+    /// What a rule answers by itself.
+    pub(super) fn ask_class(rule: &dyn Rule, name: &str, rtype: RecordType, class: Class) -> StoredAnswer {
+        let octets = query_octets(name, rtype, class);
+        match rule.on_query(&QueryRef::parse(&octets).unwrap()) {
+            Verdict::Answer(answer) => answer,
+            other => panic!("{name} {rtype}: {other:?}"),
+        }
+    }
+
+    /// What a rule answers by itself in class IN.
+    pub(super) fn ask(rule: &dyn Rule, name: &str, rtype: RecordType) -> StoredAnswer {
+        ask_class(rule, name, rtype, Class::IN)
+    }
+
+    /// The rcode of an answer and the data of its answer section.
+    pub(super) fn answered(answer: &StoredAnswer) -> (Rcode, Vec<Vec<u8>>) {
+        let response = ResponseRef::parse(answer.message()).unwrap();
+        (response.rcode(), response.records(Section::Answer).map(|record| record.rdata.to_vec()).collect())
+    }
+
+    /// Whose SOA stands in the authority section.
+    pub(super) fn soa_owner(answer: &StoredAnswer) -> String {
+        let response = ResponseRef::parse(answer.message()).unwrap();
+        let mut authority = response.records(Section::Authority);
+        let soa = authority.find(|record| record.rtype == RecordType::SOA).unwrap();
+        soa.owner.unpack_into(&mut [0; 255]).unwrap().to_string()
+    }
+
+    /// A rule with a fixed opinion about every query.
+    #[derive(Debug)]
+    struct Says(&'static str, Verdict);
+
+    impl Rule for Says {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn on_query(&self, _query: &QueryRef<'_>) -> Verdict {
+            self.1.clone()
+        }
+    }
+
+    /// The opinion of these rules.
+    fn opinion(rules: Vec<Box<dyn Rule>>) -> (Verdict, &'static str) {
+        let subnet = SubnetPolicy::Forward;
+        let octets = query_octets("www.example", RecordType::A, Class::IN);
+        PolicySet { rules, subnet, answer_side: 0 }.on_query(&QueryRef::parse(&octets).unwrap())
+    }
+
+    #[test]
+    fn the_first_rule_with_an_opinion_decides() {
+        let refuse = Verdict::Refuse(Rcode::REFUSED, Ede::new(EdeCode::BLOCKED, "no"));
+        let (verdict, rule) = opinion(vec![
+            Box::new(Says("first", Verdict::Pass)),
+            Box::new(Says("second", Verdict::Accept)),
+            Box::new(Says("third", refuse.clone())),
+        ]);
+        assert!(matches!((verdict, rule), (Verdict::Accept, "second")));
+        let (verdict, rule) =
+            opinion(vec![Box::new(Says("first", refuse)), Box::new(Says("second", Verdict::Drop))]);
+        assert!(matches!((verdict, rule), (Verdict::Refuse(..), "first")));
+    }
+
+    #[test]
+    fn without_an_opinion_the_query_passes() {
+        assert!(matches!(opinion(vec![]), (Verdict::Pass, NO_RULE)));
+    }
+
+    #[test]
+    fn the_hash_tells_settings_apart_but_not_their_order() {
+        let hash = |protect, allow: &[&str]| {
+            let allow = allow.iter().map(|suffix| suffix.parse().unwrap()).collect();
+            answer_side_hash(&RebindingSettings { protect, allow })
+        };
+        assert_eq!(hash(true, &["a", "b"]), hash(true, &["b", "a"]));
+        assert_ne!(hash(true, &["a", "b"]), hash(true, &["a.b"]));
+        assert_ne!(hash(true, &[]), hash(false, &[]));
+    }
+
+    #[test]
+    fn the_query_builders_of_these_tests_make_good_queries() {
+        let opt = opt_record(Some((OPTION_EDE, b"\x00\x00")));
+        let octets = query_octets_with("a", RecordType::A, Class::IN, &opt);
+        assert_eq!(QueryRef::parse(&octets).unwrap().edns().unwrap().options().count(), 1);
     }
 }

@@ -1,21 +1,267 @@
-//! A set of suffixes over wire names: what block, allow and route lists share.
+//! A map of suffixes over wire names: what allow lists, special names and routes share. It finds; what a match means
+//! is its user's to say. Looking up neither allocates nor depends on how many suffixes there are.
 
-use crate::wire::name::{Name, NameRef};
+use crate::wire::name::{MAX_NAME, Name, NameRef};
+use hashbrown::hash_table::{Entry, HashTable};
+use hashbrown::{DefaultHashBuilder, hash_table};
+use std::hash::BuildHasher;
+use std::iter::FusedIterator;
 
-/// Maps suffixes to values; the longest match wins.
+/// Maps suffixes to values; a longer match comes before a shorter one.
 #[derive(Debug)]
 pub struct NameMap<T> {
-    _entries: Vec<(Name, T)>, /* the real thing: hashbrown HashTable keyed by seeded hash of each lower-cased suffix */
+    /// Suffixes by the hash of their lower-cased octets.
+    table: HashTable<(Name, T)>,
+    /// Seeded at random, so that nobody can choose names that collide.
+    seed: DefaultHashBuilder,
+    /// Which top-level labels the suffixes have.
+    tops: TopFilter,
 }
+
+impl<T> Default for NameMap<T> {
+    fn default() -> Self {
+        Self { table: HashTable::new(), seed: DefaultHashBuilder::default(), tops: TopFilter::default() }
+    }
+}
+
 impl<T> NameMap<T> {
+    /// Makes an empty map.
     pub fn new() -> Self {
-        todo!()
+        Self::default()
     }
-    pub fn insert(&mut self, _suffix: Name, _value: T) -> Option<T> {
-        todo!()
+
+    /// Sets the value of a suffix and returns the one it had.
+    pub fn insert(&mut self, suffix: Name, value: T) -> Option<T> {
+        self.tops.add(self.top_hash(suffix.view()));
+        match self.entry(suffix.view()) {
+            Entry::Occupied(mut entry) => Some(std::mem::replace(&mut entry.get_mut().1, value)),
+            Entry::Vacant(entry) => {
+                entry.insert((suffix, value));
+                None
+            }
+        }
     }
-    /// Values of all suffixes that `name` is within, longest first. No allocation.
-    pub fn matches<'s>(&'s self, _name: NameRef<'_>) -> Option<&'s T> {
-        todo!()
+
+    /// Returns the value of exactly this suffix (lower-cased), made first when there is none.
+    pub fn get_or_default(&mut self, suffix: &Name) -> &mut T
+    where
+        T: Default,
+    {
+        self.tops.add(self.top_hash(suffix.view()));
+        let entry = self.entry(suffix.view()).or_insert_with(|| (suffix.clone(), T::default()));
+        &mut entry.into_mut().1
+    }
+
+    /// Returns how many suffixes there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// True without suffixes.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Returns the value of the longest suffix that `name` is within.
+    pub fn matches<'s>(&'s self, name: NameRef<'_>) -> Option<&'s T> {
+        self.matches_all(name).next()
+    }
+
+    /// Returns the values of all suffixes that `name` is within, longest first.
+    pub fn matches_all<'s>(&'s self, name: NameRef<'_>) -> Matches<'s, T> {
+        let mut matches = Matches { map: self, name: [0; MAX_NAME], at: MAX_NAME };
+        if self.is_empty() {
+            return matches;
+        }
+        let start = MAX_NAME - name.as_bytes().len();
+        if let Some(octets) = matches.name.get_mut(start..) {
+            octets.copy_from_slice(name.as_bytes());
+            octets.make_ascii_lowercase();
+            matches.at = start;
+        }
+        if matches.suffix().is_none_or(|lower| !self.tops.may_hold(self.top_hash(lower))) {
+            matches.at = MAX_NAME;
+        }
+        matches
+    }
+
+    /// Finds the place of a lower-cased suffix.
+    fn entry(&mut self, suffix: NameRef<'_>) -> Entry<'_, (Name, T)> {
+        let seed = &self.seed;
+        self.table.entry(
+            seed.hash_one(suffix.as_bytes()),
+            |(name, _)| name.view().as_bytes() == suffix.as_bytes(),
+            |(name, _)| seed.hash_one(name.view().as_bytes()),
+        )
+    }
+
+    /// Returns the entry of exactly this lower-cased suffix.
+    fn find(&self, suffix: NameRef<'_>) -> Option<&(Name, T)> {
+        let hash = self.seed.hash_one(suffix.as_bytes());
+        self.table.find(hash, |(name, _)| name.view().as_bytes() == suffix.as_bytes())
+    }
+
+    /// Hashes the last label of a lower-cased name; None for the root.
+    fn top_hash(&self, name: NameRef<'_>) -> Option<u64> {
+        name.labels().last().map(|label| self.seed.hash_one(label))
+    }
+}
+
+impl<'s, T> IntoIterator for &'s NameMap<T> {
+    type Item = &'s (Name, T);
+    type IntoIter = hash_table::Iter<'s, (Name, T)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.table.iter()
+    }
+}
+
+/// Tells by its top-level label alone that a name matches nothing, which spares most names all other look-ups: small
+/// maps hold a handful of top-level labels, and what people ask for is mostly under others.
+#[derive(Clone, Copy, Debug, Default)]
+struct TopFilter(u128);
+
+impl TopFilter {
+    /// Notes the top-level label of a suffix; the root is above all of them.
+    fn add(&mut self, top: Option<u64>) {
+        self.0 |= top.map_or(u128::MAX, Self::bit);
+    }
+
+    /// False when no suffix has this top-level label.
+    fn may_hold(self, top: Option<u64>) -> bool {
+        self.0 & top.map_or(u128::MAX, Self::bit) != 0
+    }
+
+    /// Returns the bit of a hash.
+    fn bit(hash: u64) -> u128 {
+        1 << (hash % u64::from(u128::BITS))
+    }
+}
+
+/// Values of the suffixes that a name is within. See [`NameMap::matches_all`].
+#[derive(Debug)]
+pub struct Matches<'s, T> {
+    /// Where to look.
+    map: &'s NameMap<T>,
+    /// The lower-cased name, at the end of the buffer.
+    name: [u8; MAX_NAME],
+    /// Where in it the suffix to look for next starts.
+    at: usize,
+}
+
+impl<T> Matches<'_, T> {
+    /// Returns the suffix to look for next.
+    fn suffix(&self) -> Option<NameRef<'_>> {
+        NameRef::parse(self.name.get(self.at..)?)
+    }
+}
+
+impl<'s, T> Iterator for Matches<'s, T> {
+    type Item = &'s T;
+
+    fn next(&mut self) -> Option<&'s T> {
+        loop {
+            let suffix = self.suffix()?;
+            let found = self.map.find(suffix);
+            self.at = suffix.parent().map_or(MAX_NAME, |parent| MAX_NAME - parent.as_bytes().len());
+            if let Some((_, value)) = found {
+                return Some(value);
+            }
+        }
+    }
+}
+
+impl<T> FusedIterator for Matches<'_, T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// A map from each text to itself.
+    fn map(suffixes: &[&'static str]) -> NameMap<&'static str> {
+        let mut map = NameMap::new();
+        for suffix in suffixes {
+            map.insert(name(suffix), *suffix);
+        }
+        map
+    }
+
+    #[test]
+    fn all_matches_come_longest_first() {
+        let map = map(&["example", "b.example", "a.b.example", "x.example", "."]);
+        let found: Vec<_> = map.matches_all(name("c.a.B.example").view()).copied().collect();
+        assert_eq!(found, ["a.b.example", "b.example", "example", "."]);
+        assert_eq!(map.matches(name("b.example").view()), Some(&"b.example"));
+    }
+
+    #[test]
+    fn letter_case_of_the_name_is_ignored() {
+        let asked = NameRef::parse(b"\x03wWw\x07EXAMPLE\x00").unwrap();
+        assert_eq!(map(&["Example"]).matches(asked), Some(&"Example"));
+    }
+
+    #[test]
+    fn labels_are_compared_whole() {
+        let map = map(&["b.example"]);
+        for other in ["ab.example", "example", "b.example.com", "."] {
+            assert_eq!(map.matches(name(other).view()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_empty_map_matches_nothing() {
+        assert_eq!(map(&[]).matches(NameRef::ROOT), None);
+    }
+
+    #[test]
+    fn the_root_matches_every_name() {
+        let map = map(&["."]);
+        assert_eq!(map.matches(NameRef::ROOT), Some(&"."));
+        assert_eq!(map.matches(name("www.example").view()), Some(&"."));
+    }
+
+    #[test]
+    fn a_second_value_replaces_the_first_and_hands_it_back() {
+        let mut map = map(&["example"]);
+        assert_eq!(map.insert(name("example"), "new"), Some("example"));
+        assert_eq!((map.matches(name("example").view()), map.len()), (Some(&"new"), 1));
+        assert_eq!(*map.get_or_default(&name("example")), "new");
+        assert_eq!(*map.get_or_default(&name("other")), "");
+        assert_eq!(map.matches(name("www.other").view()), Some(&""));
+    }
+
+    #[test]
+    fn the_longest_name_is_looked_up() {
+        let longest = "a.".repeat(127);
+        assert_eq!(name(&longest).view().as_bytes().len(), MAX_NAME);
+        assert_eq!(map(&["a"]).matches_all(name(&longest).view()).count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn matches_are_the_suffixes_the_name_is_within(
+            suffixes in prop::collection::hash_set("([abA]\\.){1,4}", 0..12),
+            asked in "([abAB]\\.){1,6}",
+        ) {
+            let asked: Name = asked.parse().unwrap();
+            let mut map = NameMap::new();
+            for suffix in &suffixes {
+                map.insert(name(suffix), name(suffix));
+            }
+            let mut expected: Vec<Name> = suffixes
+                .iter()
+                .map(|suffix| name(suffix))
+                .filter(|suffix| asked.view().is_within(suffix.view()))
+                .collect();
+            expected.sort_by_key(|suffix| std::cmp::Reverse(suffix.view().as_bytes().len()));
+            expected.dedup();
+            let found: Vec<Name> = map.matches_all(asked.view()).cloned().collect();
+            prop_assert_eq!(found, expected);
+        }
     }
 }

@@ -1,44 +1,300 @@
 //! The pipeline: what happens to a query.
+//!
+//! ```text
+//! answer_now   policy -> route -> cache          in the listener's loop, no allocation, never awaited
+//! enqueue      hand the batch's misses over      one lock, one wake-up
+//! drive        flight -> group -> exchange       one task on the upstream runtime, see `flight`
+//!              -> validate -> policy -> store -> reply -> record
+//! ```
 
+mod deadlines;
+mod driver;
+mod failure;
+mod flight;
+mod flights;
+mod inbox;
+mod outbox;
+pub mod permits;
+pub mod route;
+pub mod snapshot;
+mod validate;
 pub mod waiter;
 
-use self::waiter::Waiter;
-use crate::telemetry::outcome::{Outcome, Source};
+use self::failure::Failure;
+use self::inbox::{Inbox, Refresh};
+use self::permits::Permits;
+use self::snapshot::Snapshot;
+use self::waiter::{ReplyBatch, ReplyNote, Waiter};
+use crate::cache::key::{KeyRef, PartitionId, Variant};
+use crate::cache::{Cache, Found, Lookup};
+use crate::policy::Verdict;
+use crate::policy::client_subnet::Subnet;
+use crate::telemetry::counters::{Block, Telemetry};
+use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
+use crate::wire::ede::{Ede, EdeCode};
+use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryRef};
+use crate::wire::reply;
+use crate::wire::stored::{StoredAnswer, TtlRule};
+use arc_swap::ArcSwap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// What became of a query at once.
+/// TTL of a stale answer in seconds (RFC 8767 §4).
+const STALE_TTL_SECS: u32 = 30;
+/// Said with a stale answer (RFC 8914 §4.4).
+static STALE: Ede = Ede::new(EdeCode::STALE_ANSWER, "");
+/// Said with a stale NXDOMAIN (RFC 8914 §4.20).
+static STALE_NXDOMAIN: Ede = Ede::new(EdeCode::STALE_NXDOMAIN, "");
+
+/// What became of a query at once. `P` is another type only in tests of listeners.
 #[derive(Debug)]
 pub enum Step<P = Pending> {
-    /// Octets written to `out`.
+    /// A reply of so many octets was written.
     Reply(usize),
+    /// No reply at all.
     Drop,
-    /// Not answerable from memory: make a `Waiter` and `enqueue` it.
+    /// Memory has no answer: make a `Waiter` and hand both to `enqueue`.
     Wait(P),
 }
-/// A query on its way to a flight. Opaque outside the resolver.
+
+/// A query that memory could not answer, on its way to a flight.
 #[derive(Debug)]
 pub struct Pending {
-    _private: (),
+    /// The configuration it began with, and ends with.
+    snapshot: Arc<Snapshot>,
+    /// Place of its group.
+    group: usize,
+    /// The bits that tell its answer from others.
+    variant: Variant,
+    /// The network that servers are told.
+    subnet: Subnet,
+    /// What may be said when nothing better comes in time.
+    stale: Option<StoredAnswer>,
 }
 
-/// The pipeline's entry. One per gateway, shared by the workers.
+/// The pipeline. One per gateway, shared by all workers.
 #[derive(Debug)]
-pub struct Resolver {}
+pub struct Resolver {
+    /// The configuration in force.
+    snapshot: ArcSwap<Snapshot>,
+    /// Answers we have.
+    cache: Arc<Cache>,
+    /// Places for queries that wait.
+    permits: Arc<Permits>,
+    /// Work for the driver.
+    inbox: Arc<Inbox>,
+    /// Counters and the query log.
+    telemetry: Arc<Telemetry>,
+    /// Counters of queries that waited or were turned away.
+    block: Arc<Block>,
+    /// Makes cache partitions of client networks; seeded, so that nobody can aim at one.
+    subnet_hasher: RandomState,
+}
+
 impl Resolver {
-    /// Stages 4-6: policy, route, cache. Writes a reply into `out` (as long as the reply may be) or says that it must wait. Sync, no allocation on a hit.
+    /// Makes the pipeline of a first configuration. Nothing waits until `drive` runs.
+    pub fn new(snapshot: Snapshot, cache: Arc<Cache>, telemetry: Arc<Telemetry>) -> Arc<Self> {
+        let permits = Permits::new(snapshot.limits.max_inflight, snapshot.limits.max_inflight_per_client);
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            cache,
+            permits,
+            inbox: Arc::default(),
+            block: telemetry.block(),
+            telemetry,
+            subnet_hasher: RandomState::new(),
+        })
+    }
+
+    /// Puts another configuration in force. Queries that wait end under the one they began with.
+    pub fn replace(&self, snapshot: Snapshot) {
+        self.permits.reconfigure(snapshot.limits.max_inflight, snapshot.limits.max_inflight_per_client);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Returns the configuration in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Returns the places of waiting queries.
+    pub fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+
+    /// Answers from memory or says that the query must wait. Writes the reply into `out`, which is as long as a reply
+    /// may be. Never blocks; allocates nothing when it answers from the cache.
     pub fn answer_now(
         &self,
-        _query: &QueryRef<'_>,
-        _client: ClientTransport,
-        _now: Instant,
-        _out: &mut [u8],
+        query: &QueryRef<'_>,
+        transport: ClientTransport,
+        now: Instant,
+        out: &mut [u8],
     ) -> (Step, Outcome) {
-        let _ = Source::Cache;
-        todo!()
+        let snapshot = self.snapshot.load();
+        let (verdict, _rule) = snapshot.policy.on_query(query);
+        match verdict {
+            Verdict::Pass | Verdict::Accept => {}
+            Verdict::Answer(answer) => {
+                let written = answer.render(query, TtlRule::Keep, None, out);
+                return (Step::Reply(written), outcome(Source::Local, answer.rcode(), None, transport));
+            }
+            Verdict::Refuse(rcode, ede) => {
+                let written = reply::error(query, rcode, Some(&ede), out);
+                return (Step::Reply(written), outcome(Source::Blocked, rcode, Some(ede.code), transport));
+            }
+            Verdict::Drop => return (Step::Drop, outcome(Source::Refused, Rcode::REFUSED, None, transport)),
+        }
+        self.from_cache(&snapshot, query, transport, now, out)
     }
-    /// Joins each waiter to its flight, starting those that are missing. Returns at once; drains `misses`.
-    pub fn enqueue(&self, _misses: &mut Vec<(Pending, Waiter)>) {
-        todo!()
+
+    /// Stages 5 and 6: route, cache.
+    fn from_cache(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        query: &QueryRef<'_>,
+        transport: ClientTransport,
+        now: Instant,
+        out: &mut [u8],
+    ) -> (Step, Outcome) {
+        let question = query.question();
+        let group = snapshot.routes.group_for(question.name, question.rtype);
+        let Some(entry) = snapshot.groups.get(group) else {
+            let ede = Ede::new(EdeCode::NOT_READY, "no upstream group");
+            let written = reply::error(query, Rcode::SERVFAIL, Some(&ede), out);
+            return (
+                Step::Reply(written),
+                outcome(Source::Failed, Rcode::SERVFAIL, Some(ede.code), transport),
+            );
+        };
+        let subnet = snapshot.policy.client_subnet(query);
+        let variant = Variant {
+            dnssec_ok: query.dnssec_ok(),
+            checking_disabled: query.header().checking_disabled(),
+            partition: self.partition(entry.partition, subnet),
+        };
+        let wait = |stale| {
+            let pending = Pending { snapshot: Arc::clone(snapshot), group, variant, subnet, stale };
+            (Step::Wait(pending), outcome(Source::Upstream, Rcode::NOERROR, None, transport))
+        };
+        let refresh = || {
+            self.inbox.refresh(Refresh {
+                snapshot: Arc::clone(snapshot),
+                group,
+                variant,
+                subnet,
+                question: question_octets(query),
+            });
+        };
+        match self.cache.lookup(&KeyRef { question, variant }, now) {
+            Lookup::Fresh(found) => fresh(&found, query, transport, out),
+            Lookup::FreshRefreshDue(found) => {
+                refresh();
+                fresh(&found, query, transport, out)
+            }
+            // Nothing to wait for: every server is known to be down (RFC 8767 §5, "recheck" is the refresh).
+            Lookup::Stale(found) if !entry.group.any_up() => {
+                refresh();
+                let ede = stale_ede(&found.answer);
+                let written =
+                    found.answer.render(query, TtlRule::Fixed { secs: STALE_TTL_SECS }, Some(ede), out);
+                (
+                    Step::Reply(written),
+                    outcome(Source::Stale, found.answer.rcode(), Some(ede.code), transport),
+                )
+            }
+            Lookup::Stale(found) => wait(Some(found.answer)),
+            Lookup::Miss => wait(None),
+        }
     }
+
+    /// Returns the part of the cache for answers made for one network; without one, the group's own.
+    fn partition(&self, partition: PartitionId, subnet: Subnet) -> PartitionId {
+        match subnet {
+            Subnet::Absent | Subnet::OptOut => partition,
+            Subnet::Content(content) => {
+                let hash = self.subnet_hasher.hash_one((partition, content));
+                PartitionId(u32::try_from(hash >> 32).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Joins each waiter to its flight, starting those that are missing: one wake-up for all. What finds no place gets a
+    /// stale answer or SERVFAIL at once.
+    pub fn enqueue(&self, misses: &mut Vec<(Pending, Waiter)>) {
+        let mut admitted = Vec::with_capacity(misses.len());
+        for (pending, waiter) in misses.drain(..) {
+            match self.permits.acquire(waiter.client.peer.ip()) {
+                Some(permit) => admitted.push((pending, waiter, permit)),
+                None => self.turn_away(&pending, &waiter),
+            }
+        }
+        self.inbox.misses(admitted);
+    }
+
+    /// Replies to a query for which there is no place.
+    fn turn_away(&self, pending: &Pending, waiter: &Waiter) {
+        let Ok(query) = QueryRef::parse(&waiter.query) else { return };
+        let limit = query.reply_limit(waiter.transport);
+        let mut batch = ReplyBatch::default();
+        let failure = Failure::Overloaded;
+        let (source, rcode, ede) = match &pending.stale {
+            Some(answer) => (Source::Stale, answer.rcode(), stale_ede(answer).clone()),
+            None => (Source::Failed, failure.rcode(), failure.ede()),
+        };
+        let note = ReplyNote { source, upstream: None };
+        batch.push(waiter.client, note, limit, |out| match &pending.stale {
+            Some(answer) => answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, Some(&ede), out),
+            None => reply::error(&query, rcode, Some(&ede), out),
+        });
+        waiter.sink.send(&batch);
+        let detail =
+            QueryDetail { client: waiter.client.peer.ip(), question: Some(query.question()), upstream: None };
+        let outcome = outcome(source, rcode, Some(ede.code), waiter.transport);
+        record(&self.telemetry, &self.block, &outcome, &detail);
+    }
+
+    /// Runs the flights until `cancel`: spawned once, on the upstream runtime.
+    pub async fn drive(self: Arc<Self>, cancel: CancellationToken) {
+        let flights = flights::Flights::new(&self, crate::clock::now());
+        let inbox = Arc::clone(&self.inbox);
+        drop(self);
+        driver::drive(flights, inbox, cancel).await;
+    }
+}
+
+/// Renders a fresh answer, or a failure that is remembered.
+fn fresh(found: &Found, query: &QueryRef<'_>, transport: ClientTransport, out: &mut [u8]) -> (Step, Outcome) {
+    let rcode = found.answer.rcode();
+    let (source, ede) = match (found.failure, found.answer.ede_code()) {
+        (false, _) => (Source::Cache, None),
+        // A rule's refusal keeps its own reason.
+        (true, Some(EdeCode::BLOCKED)) => (Source::Blocked, None),
+        (true, _) => (Source::Failed, Some(&failure::CACHED)),
+    };
+    let written = found.answer.render(query, TtlRule::Aged { secs: found.age_secs }, ede, out);
+    (Step::Reply(written), outcome(source, rcode, ede.map(|ede| ede.code), transport))
+}
+
+/// Returns what is said with a stale answer.
+fn stale_ede(answer: &StoredAnswer) -> &'static Ede {
+    if answer.rcode() == Rcode::NXDOMAIN { &STALE_NXDOMAIN } else { &STALE }
+}
+
+/// Returns the question's octets.
+fn question_octets(query: &QueryRef<'_>) -> Box<[u8]> {
+    let question = query.question();
+    let mut octets = Vec::with_capacity(question.wire_len());
+    octets.extend_from_slice(question.name.as_bytes());
+    octets.extend_from_slice(&question.rtype.0.to_be_bytes());
+    octets.extend_from_slice(&question.class.0.to_be_bytes());
+    octets.into()
+}
+
+/// Makes the record of a query that was answered at once.
+fn outcome(source: Source, rcode: Rcode, ede: Option<EdeCode>, transport: ClientTransport) -> Outcome {
+    Outcome { source, rcode, ede, transport, duration: None }
 }

@@ -1,1 +1,188 @@
-//! stub
+//! Streams of octets to a server: TCP to its addresses in order, staggered (RFC 8305 §5), the one that worked tried first
+//! the next time. Names without addresses are looked up through the other servers, never through the system's resolver.
+//! What is *not* here: TLS, and when to dial.
+
+use super::{Lookup, Surroundings, TransportError};
+use crate::clock;
+use crate::config::settings::Host;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use socket2::{SockRef, TcpKeepalive};
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// RFC 8305 §5: Connection Attempt Delay.
+const STAGGER: Duration = Duration::from_millis(250);
+/// How long sent octets may go unacknowledged before the kernel gives the connection up (RFC 5482).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
+/// When the kernel begins to probe a connection that says nothing.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Opens a stream of octets to one server. Tests implement it with pipes.
+pub(crate) trait Dial: Debug + Send + Sync + 'static {
+    /// What a dial gives.
+    type Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static;
+    /// Opens a stream, until `deadline` at the latest. Cancel safe.
+    fn dial(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Dialled<Self::Stream>, TransportError>> + Send;
+}
+
+/// A fresh stream and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Dialled<S> {
+    /// The octets.
+    pub(crate) stream: S,
+    /// Where it goes.
+    pub(crate) address: SocketAddr,
+    /// How long connecting took, look-up included.
+    pub(crate) connect_time: Duration,
+}
+
+/// TCP to the server's addresses, staggered.
+#[derive(Debug)]
+pub(crate) struct TcpDial {
+    /// As configured.
+    host: Host,
+    /// As configured.
+    port: u16,
+    /// Finds addresses when there are none.
+    lookup: Arc<dyn Lookup>,
+    /// Best first.
+    addresses: Mutex<Vec<IpAddr>>,
+    /// The addresses come from a look-up and are forgotten when all fail.
+    learnt: bool,
+}
+
+impl TcpDial {
+    /// `addresses` empty: those of `host`, looked up when first needed.
+    pub(crate) fn new(host: &Host, port: u16, addresses: &[IpAddr], around: &Surroundings) -> Self {
+        let addresses = match host {
+            Host::Address(address) if addresses.is_empty() => vec![*address],
+            Host::Address(_) | Host::Name(_) => addresses.to_vec(),
+        };
+        let learnt = addresses.is_empty();
+        let lookup = Arc::clone(&around.lookup);
+        Self { host: host.clone(), port, lookup, addresses: Mutex::new(addresses), learnt }
+    }
+
+    /// Locks the addresses.
+    fn known(&self) -> MutexGuard<'_, Vec<IpAddr>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns where to connect, best first; asks the other servers when nothing is known.
+    async fn targets(&self, deadline: Instant) -> Result<Vec<SocketAddr>, TransportError> {
+        let mut addresses = self.known().clone();
+        if let (true, Host::Name(name)) = (addresses.is_empty(), &self.host) {
+            addresses = self.lookup.addresses(name, deadline).await?;
+            self.known().clone_from(&addresses);
+        }
+        if addresses.is_empty() {
+            return Err(TransportError::NoAddress { host: self.host.to_string() });
+        }
+        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, self.port)).collect())
+    }
+
+    /// Puts the address that worked first.
+    fn prefer(&self, address: IpAddr) {
+        let mut known = self.known();
+        if let Some(position) = known.iter().position(|other| *other == address)
+            && let Some(before) = known.get_mut(..=position)
+        {
+            before.rotate_right(1);
+        }
+    }
+
+    /// Forgets what was looked up: the server may have moved.
+    fn forget(&self) {
+        if self.learnt {
+            self.known().clear();
+        }
+    }
+}
+
+impl Dial for TcpDial {
+    type Stream = TcpStream;
+
+    async fn dial(&self, deadline: Instant) -> Result<Dialled<TcpStream>, TransportError> {
+        let started = clock::now();
+        let targets = self.targets(deadline).await?;
+        match race(&targets, deadline, connect).await {
+            Ok((stream, address)) => {
+                self.prefer(address.ip());
+                let connect_time = clock::now().saturating_duration_since(started);
+                Ok(Dialled { stream, address, connect_time })
+            }
+            Err(error) => {
+                self.forget();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Tries the targets in order, the next one as soon as the one before has failed or `STAGGER` has passed; the first
+/// success wins and the others are dropped. Cancel safe.
+async fn race<S, C, F>(
+    targets: &[SocketAddr],
+    deadline: Instant,
+    connect: C,
+) -> Result<(S, SocketAddr), TransportError>
+where
+    C: Fn(SocketAddr) -> F,
+    F: Future<Output = Result<S, (SocketAddr, io::Error)>>,
+{
+    let started = clock::now();
+    let mut attempts = FuturesUnordered::new();
+    let mut waiting = targets.iter();
+    let mut latest = None;
+    let mut failure = None;
+    loop {
+        if let Some(&target) = waiting.next() {
+            latest = Some(target);
+            let attempt = connect(target);
+            attempts.push(async move { attempt.await.map(|stream| (stream, target)) });
+        }
+        tokio::select! {
+            outcome = attempts.next() => match outcome {
+                Some(Ok(won)) => return Ok(won),
+                Some(Err((address, error))) => {
+                    failure = Some(TransportError::Connect { address, error: Arc::new(error) });
+                }
+                None => return Err(failure.unwrap_or(TransportError::Timeout)),
+            },
+            () = tokio::time::sleep(STAGGER), if waiting.len() > 0 => {}
+            () = tokio::time::sleep_until(deadline.into()) => {
+                let waited = clock::now().saturating_duration_since(started);
+                return Err(latest.map_or(TransportError::Timeout, |address| {
+                    TransportError::ConnectTimeout { address, waited }
+                }));
+            }
+        }
+    }
+}
+
+/// Connects to one address and sets the options of the socket.
+async fn connect(address: SocketAddr) -> Result<TcpStream, (SocketAddr, io::Error)> {
+    let stream = TcpStream::connect(address).await.map_err(|error| (address, error))?;
+    tune(&stream).map_err(|error| (address, error))?;
+    Ok(stream)
+}
+
+/// Sets the options of a connected socket: no waiting for more octets to send, and dead paths are found.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}

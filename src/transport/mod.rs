@@ -7,17 +7,24 @@ pub mod dot;
 pub mod mux;
 pub mod plain;
 pub mod pool;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 pub mod tls;
 
+use crate::config::settings::{Endpoint, Limits, ServerSpec};
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Our one alias for a boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -29,18 +36,24 @@ pub struct Exchange {
     pub query: Bytes,
     /// After this the server's answer is of no use to anybody.
     pub deadline: Instant,
+    /// Where the completion goes.
     pub ticket: Ticket,
 }
 
 /// Where the completion goes. Not Clone: a ticket is used once, and one that is dropped unused completes with `TransportError::ShuttingDown`.
 pub struct Ticket {
+    /// None once it is used.
     sink: Option<Arc<dyn CompletionSink>>,
+    /// What the sink knows the query by.
     id: u64,
 }
+
 impl Ticket {
+    /// Makes the ticket that `sink` knows as `id`.
     pub fn new(sink: Arc<dyn CompletionSink>, id: u64) -> Self {
         Self { sink: Some(sink), id }
     }
+
     /// Hands the outcome over.
     pub fn complete(mut self, outcome: Result<Received, TransportError>) {
         if let Some(sink) = self.sink.take() {
@@ -48,6 +61,7 @@ impl Ticket {
         }
     }
 }
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(sink) = self.sink.take() {
@@ -55,20 +69,24 @@ impl Drop for Ticket {
         }
     }
 }
+
 impl Debug for Ticket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ticket({})", self.id)
     }
 }
 
-/// Takes completions. Called from connection tasks, many in a row when a read brought many answers: it must be quick and must not call back into the transport.
+/// Takes completions. Called from connection tasks, many in a row when a read brought many answers: it must be quick and
+/// must not call back into the transport.
 pub trait CompletionSink: Send + Sync {
+    /// Takes the outcome of the query whose ticket was made with `id`.
     fn completed(&self, id: u64, outcome: Result<Received, TransportError>);
 }
 
 /// A server's message. Not validated beyond what was needed to match it to its query.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// As it came: the ID may be anything, the question's letter case too.
     pub message: Bytes,
     /// HTTP `Age` (RFC 8484 §5.1), else 0.
     pub age_secs: u32,
@@ -76,12 +94,14 @@ pub struct Received {
 
 /// One server over one protocol.
 pub trait Transport: Debug + Send + Sync {
-    /// Queues the exchange and returns at once; never blocks. The ticket completes exactly once, by `deadline` at the latest (coarsely: up to 250 ms later).
+    /// Queues the exchange and returns at once; never blocks. The ticket completes exactly once, by `deadline` at the latest
+    /// (coarsely: up to 250 ms later).
     fn submit(&self, exchange: Exchange);
     /// Opens a connection if there is none, so that the first query need not wait for it.
     fn warm(&self);
     /// Takes no new query, finishes its own, then closes (TLS close_notify / GOAWAY).
     fn drain(&self);
+    /// Returns how many connections are open, those that only finish their own included.
     fn connections(&self) -> usize;
     /// What the last successful handshake showed.
     fn last_handshake(&self) -> Option<Handshake>;
@@ -92,10 +112,15 @@ pub trait Transport: Debug + Send + Sync {
 /// Facts of a finished dial, for `query` and `upstreams`.
 #[derive(Clone, Debug)]
 pub struct Handshake {
+    /// Which of the server's addresses.
     pub address: SocketAddr,
-    pub tls_version: Option<&'static str>, // "1.3"
+    /// As people write it: `1.3`. None without TLS.
+    pub tls_version: Option<&'static str>,
+    /// A session was resumed: no certificate was sent.
     pub resumed: bool,
+    /// TCP, and looking the name up if that was needed.
     pub connect_time: Duration,
+    /// TLS.
     pub handshake_time: Duration,
     /// End of validity of the leaf certificate, seconds since 1970.
     pub certificate_not_after: Option<i64>,
@@ -103,6 +128,7 @@ pub struct Handshake {
 
 /// Looks a server's name up through other (encrypted) servers. Implemented by `upstream::bootstrap`.
 pub trait Lookup: Debug + Send + Sync {
+    /// Returns the addresses of `host`, best first.
     fn addresses<'a>(
         &'a self,
         host: &'a str,
@@ -113,65 +139,132 @@ pub trait Lookup: Debug + Send + Sync {
 /// Why an exchange with one server did not give an answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TransportError {
+    /// Refused, unreachable.
     #[error("cannot connect to {address}")]
     Connect {
+        /// The last address tried.
         address: SocketAddr,
+        /// What the system said.
         #[source]
         error: Arc<io::Error>,
     },
+    /// TCP or TLS did not come about in time.
     #[error("no connection to {address} within {waited:?}")]
-    ConnectTimeout { address: SocketAddr, waited: Duration },
+    ConnectTimeout {
+        /// The last address tried.
+        address: SocketAddr,
+        /// How long.
+        waited: Duration,
+    },
+    /// The server's name could not be looked up.
     #[error("no address for {host} could be learnt through the other servers")]
-    NoAddress { host: String },
+    NoAddress {
+        /// The name.
+        host: String,
+    },
+    /// Anything in the handshake but the certificate.
     #[error("TLS handshake failed")]
     Tls {
+        /// What rustls or the stream said.
         #[source]
         error: Arc<io::Error>,
     },
     /// Chain, name, date: `rustls::Error::InvalidCertificate` and its kin.
     #[error("the certificate is not acceptable")]
     Certificate {
+        /// Which rule.
         #[source]
         error: Arc<rustls::Error>,
     },
+    /// The chain is good, but none of the configured pins (RFC 7858 §4.2) is the server's.
     #[error("no pin matches the server's key")]
     Pin,
     /// The connection ended (also after one retry on a fresh one).
     #[error("the server closed the connection before it answered")]
     Closed,
+    /// The deadline came first.
     #[error("no answer in time")]
     Timeout,
+    /// Anything but 2xx.
     #[error("HTTP status {status}")]
-    HttpStatus { status: u16, retry_after: Option<Duration> },
+    HttpStatus {
+        /// The code.
+        status: u16,
+        /// `Retry-After`, in its form of seconds.
+        retry_after: Option<Duration>,
+    },
+    /// A proxy's or a portal's page.
     #[error("content type is not application/dns-message")]
     ContentType,
+    /// Longer than a DNS message can be.
     #[error("the body is longer than 65,535 octets")]
     BodyTooLarge,
+    /// The stream was reset, or the framing broke.
     #[error("HTTP/2 stream or connection error: {reason}")]
-    Http2 { reason: String },
+    Http2 {
+        /// In HTTP/2's words.
+        reason: String,
+    },
     /// The message cannot be the answer to the query.
     #[error("the answer does not match the query: {0}")]
     Mismatch(ResponseFault),
+    /// Our own bound, `limits.pool_queue`.
     #[error("too many queries wait for this server")]
     Overloaded,
+    /// A reload or a stop; also what a ticket says that was dropped.
     #[error("the server is being put away")]
     ShuttingDown,
 }
+
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
+    /// It answered wrongly.
     Server,
+    /// It, or the network before it, did not answer.
     Path,
+    /// A bound of ours.
     Us,
+    /// Nothing went wrong.
     Nobody,
 }
+
 impl TransportError {
+    /// Says whose fault it is: health counts only the server's and the path's.
     pub fn blame(&self) -> Blame {
-        todo!()
+        match self {
+            Self::Connect { .. } | Self::ConnectTimeout { .. } | Self::NoAddress { .. } | Self::Timeout => {
+                Blame::Path
+            }
+            Self::Tls { .. }
+            | Self::Certificate { .. }
+            | Self::Pin
+            | Self::Closed
+            | Self::HttpStatus { .. }
+            | Self::ContentType
+            | Self::BodyTooLarge
+            | Self::Http2 { .. }
+            | Self::Mismatch(_) => Blame::Server,
+            Self::Overloaded => Blame::Us,
+            Self::ShuttingDown => Blame::Nobody,
+        }
     }
-    /// Label of `veildns_upstream_queries_total{outcome}`: "timeout", "connect", "tls", "certificate", "closed", "http", "mismatch", "overloaded", ...
+
+    /// Returns the label of `veildns_upstream_queries_total{outcome}`.
     pub fn label(&self) -> &'static str {
-        todo!()
+        match self {
+            Self::Connect { .. } | Self::ConnectTimeout { .. } => "connect",
+            Self::NoAddress { .. } => "no_address",
+            Self::Tls { .. } => "tls",
+            Self::Certificate { .. } => "certificate",
+            Self::Pin => "pin",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::HttpStatus { .. } | Self::ContentType | Self::BodyTooLarge | Self::Http2 { .. } => "http",
+            Self::Mismatch(_) => "mismatch",
+            Self::Overloaded => "overloaded",
+            Self::ShuttingDown => "shutting_down",
+        }
     }
 }
 
@@ -179,31 +272,67 @@ impl TransportError {
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// The upstream runtime; connection tasks are spawned on it.
-    pub runtime: tokio::runtime::Handle,
-    pub tasks: tokio_util::task::TaskTracker,
-    pub cancel: tokio_util::sync::CancellationToken,
+    pub runtime: Handle,
+    /// Counts them, so that stopping can wait.
+    pub tasks: TaskTracker,
+    /// Ends them: connections get a second to finish their own.
+    pub cancel: CancellationToken,
+    /// Roots and versions.
     pub tls: Arc<tls::TlsContext>,
+    /// For servers without addresses.
     pub lookup: Arc<dyn Lookup>,
+    /// TCP and TLS together, one dial.
     pub connect_timeout: Duration,
-    pub limits: Arc<crate::config::settings::Limits>,
+    /// The bounds of the design.
+    pub limits: Arc<Limits>,
 }
 
 /// Makes the transport of a server: the one registry of protocols.
 ///
 /// # Errors
 /// A CA file that cannot be read, a host that is no server name.
-pub fn build(
-    _spec: &crate::config::settings::ServerSpec,
-    _around: &Surroundings,
-) -> Result<Box<dyn Transport>, tls::TlsSetupError> {
-    todo!()
+pub fn build(spec: &ServerSpec, around: &Surroundings) -> Result<Box<dyn Transport>, tls::TlsSetupError> {
+    match &spec.endpoint {
+        Endpoint::Dot { host, port } => dot::build(spec, (host, *port), around),
+        Endpoint::Doh { .. } => doh::build(spec, around),
+        Endpoint::PlainUdp { address } => Ok(plain::udp(*address, around)),
+        Endpoint::PlainTcp { address } => Ok(plain::tcp(*address, around)),
+    }
 }
 
+/// How long past its deadline a transport may complete before `exchange` stops waiting: transports keep deadlines coarsely.
+const LATENESS: Duration = Duration::from_millis(500);
+
 /// One query, awaited: for probes, look-ups and the command line. Cancel safe: dropping it forgets the answer.
+///
+/// # Errors
+/// What the transport completed with; `Timeout` when it did not complete in time.
 pub async fn exchange(
-    _transport: &dyn Transport,
-    _query: Bytes,
-    _deadline: Instant,
+    transport: &dyn Transport,
+    query: Bytes,
+    deadline: Instant,
 ) -> Result<Received, TransportError> {
-    todo!()
+    let (sender, receiver) = oneshot::channel();
+    let sink = Arc::new(Once { sender: Mutex::new(Some(sender)) });
+    transport.submit(Exchange { query, deadline, ticket: Ticket::new(sink, 0) });
+    match tokio::time::timeout_at((deadline + LATENESS).into(), receiver).await {
+        Ok(outcome) => outcome.unwrap_or(Err(TransportError::ShuttingDown)),
+        Err(_elapsed) => Err(TransportError::Timeout),
+    }
+}
+
+/// Takes the one completion of `exchange`.
+struct Once {
+    /// Taken when it is used.
+    sender: Mutex<Option<oneshot::Sender<Result<Received, TransportError>>>>,
+}
+
+impl CompletionSink for Once {
+    fn completed(&self, _id: u64, outcome: Result<Received, TransportError>) {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // Nobody waits any more: the answer is forgotten, as promised.
+            let _ = sender.send(outcome);
+        }
+    }
 }

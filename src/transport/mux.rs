@@ -1,1 +1,216 @@
-//! stub
+//! The query-ID table of one stream connection: which query an answer belongs to. Pure: it is given messages and `now`
+//! and never touches a socket or a task. It does not judge an answer beyond ID and question.
+
+use super::pool::Job;
+use crate::wire::header::{HEADER_LEN, HeaderRef};
+use crate::wire::question::QuestionRef;
+use crate::wire::response::ResponseFault;
+use bytes::Bytes;
+use std::time::Instant;
+
+/// Unanswered IDs after which the connection takes no more queries: the peer is dead, or as good as.
+pub(super) const MAX_RETIRED: usize = 16;
+
+/// What the table needs to know of a query in flight.
+pub(super) trait InFlight {
+    /// The message as built (its ID does not count).
+    fn query(&self) -> &Bytes;
+    /// When to stop waiting.
+    fn deadline(&self) -> Instant;
+}
+
+impl InFlight for Job {
+    fn query(&self) -> &Bytes {
+        &self.query
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+/// The table. An ID is a slot's number in its low bits and a count of the slot's uses above, so an ID comes back as late
+/// as possible and never while it is pending or retired.
+#[derive(Debug)]
+pub(super) struct Mux<T> {
+    /// Grows to the most that were ever in use.
+    slots: Vec<Slot<T>>,
+    /// Indexes of free slots.
+    free: Vec<usize>,
+    /// Most queries in flight.
+    limit: usize,
+    /// Bits of an ID that number the slot.
+    slot_bits: u32,
+    /// Queries in flight.
+    pending: usize,
+    /// Slots that wait for a late answer.
+    retired: usize,
+}
+
+/// A place in the table.
+#[derive(Debug)]
+struct Slot<T> {
+    /// The ID it has now, or has next.
+    id: u16,
+    /// Who has it.
+    tenant: Tenant<T>,
+}
+
+/// Who has a slot.
+#[derive(Debug)]
+enum Tenant<T> {
+    /// Nobody.
+    Free,
+    /// A query that waits for its answer.
+    Pending(T),
+    /// A query that timed out. Its ID stays taken: the late answer must not meet a new query.
+    Retired(Bytes),
+}
+
+/// What a message turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival<T> {
+    /// The answer to this query.
+    Answer(T),
+    /// It has the ID of this query but cannot be its answer; the peer has lost count.
+    Mismatch(T, ResponseFault),
+    /// The answer to a query that timed out.
+    Late,
+    /// It belongs to no query; the peer has lost count.
+    Stray,
+}
+
+impl<T: InFlight> Mux<T> {
+    /// Makes a table for up to `limit` queries at a time (as far as 16 bits reach); `random` varies the first IDs.
+    pub(super) fn new(limit: usize, random: u16) -> Self {
+        let limit = limit.clamp(1, usize::from(u16::MAX) - MAX_RETIRED);
+        let capacity = limit + MAX_RETIRED;
+        let slot_bits = usize::BITS - (capacity - 1).leading_zeros();
+        let first = Slot { id: (random.checked_shl(slot_bits)).unwrap_or(0), tenant: Tenant::Free };
+        Self { slots: vec![first], free: vec![0], limit, slot_bits, pending: 0, retired: 0 }
+    }
+
+    /// Returns how many more queries it takes now.
+    pub(super) fn room(&self) -> usize {
+        if self.is_exhausted() { 0 } else { self.limit - self.pending }
+    }
+
+    /// Returns the number of queries in flight.
+    pub(super) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// True when so many queries went unanswered that the connection should be replaced.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.retired >= MAX_RETIRED
+    }
+
+    /// Enters a query and returns its ID; the query comes back when there is no room.
+    pub(super) fn insert(&mut self, query: T) -> Result<u16, T> {
+        if self.room() == 0 {
+            return Err(query);
+        }
+        let index = self.free.pop().unwrap_or_else(|| self.grow());
+        let Some(slot) = self.slots.get_mut(index) else { return Err(query) };
+        slot.tenant = Tenant::Pending(query);
+        self.pending += 1;
+        Ok(slot.id)
+    }
+
+    /// Adds a slot and returns its index. The caller has checked `room`, so the index fits the slot bits.
+    fn grow(&mut self) -> usize {
+        let index = self.slots.len();
+        let first = self.slots.first().map_or(0, |slot| slot.id);
+        let count_bits = u32::from(first) >> self.slot_bits << self.slot_bits;
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let id = u16::try_from(count_bits | number).unwrap_or(u16::MAX);
+        self.slots.push(Slot { id, tenant: Tenant::Free });
+        index
+    }
+
+    /// Finds whose answer a message is.
+    pub(super) fn arrive(&mut self, message: &[u8]) -> Arrival<T> {
+        let Some(header) = HeaderRef::parse(message) else { return Arrival::Stray };
+        let id = header.id();
+        let index = usize::from(id) & ((1 << self.slot_bits) - 1);
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.id == id) else {
+            return Arrival::Stray;
+        };
+        match std::mem::replace(&mut slot.tenant, Tenant::Free) {
+            Tenant::Free => Arrival::Stray,
+            Tenant::Retired(query) if mismatch(&query, message).is_some() => {
+                slot.tenant = Tenant::Retired(query);
+                Arrival::Stray
+            }
+            Tenant::Retired(_) => {
+                self.retired -= 1;
+                self.release(index);
+                Arrival::Late
+            }
+            Tenant::Pending(query) => {
+                self.pending -= 1;
+                self.release(index);
+                match mismatch(query.query(), message) {
+                    None => Arrival::Answer(query),
+                    Some(fault) => Arrival::Mismatch(query, fault),
+                }
+            }
+        }
+    }
+
+    /// Gives a slot its next ID and frees it.
+    fn release(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.id = slot.id.wrapping_add(1_u16.checked_shl(self.slot_bits).unwrap_or(0));
+            self.free.push(index);
+        }
+    }
+
+    /// Takes out the queries whose deadline has come; their IDs stay retired.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<T> {
+        let mut expired = Vec::new();
+        for slot in &mut self.slots {
+            match std::mem::replace(&mut slot.tenant, Tenant::Free) {
+                Tenant::Pending(query) if query.deadline() <= now => {
+                    slot.tenant = Tenant::Retired(query.query().clone());
+                    expired.push(query);
+                }
+                other @ (Tenant::Pending(_) | Tenant::Free | Tenant::Retired(_)) => slot.tenant = other,
+            }
+        }
+        self.pending -= expired.len();
+        self.retired += expired.len();
+        expired
+    }
+
+    /// Gives up the queries in flight: the connection has ended.
+    pub(super) fn into_pending(self) -> impl Iterator<Item = T> {
+        self.slots.into_iter().filter_map(|slot| match slot.tenant {
+            Tenant::Pending(query) => Some(query),
+            Tenant::Free | Tenant::Retired(_) => None,
+        })
+    }
+}
+
+/// Returns why a message with the right ID cannot be the answer to `query`, if so: a response with one question, the same
+/// but for letter case (RFC 5452 §9.1).
+pub(super) fn mismatch(query: &[u8], message: &[u8]) -> Option<ResponseFault> {
+    let Some(header) = HeaderRef::parse(message) else { return Some(ResponseFault::Short) };
+    if !header.is_response() {
+        return Some(ResponseFault::NotResponse);
+    }
+    let [questions, ..] = header.counts();
+    if questions != 1 {
+        return Some(ResponseFault::QuestionCount);
+    }
+    let Some(answered) = question(message) else { return Some(ResponseFault::Name) };
+    match question(query) {
+        Some(asked) if asked.matches(&answered) => None,
+        Some(_) | None => Some(ResponseFault::QuestionMismatch),
+    }
+}
+
+/// Reads the first question of a message.
+fn question(message: &[u8]) -> Option<QuestionRef<'_>> {
+    QuestionRef::parse(message.get(HEADER_LEN..)?)
+}

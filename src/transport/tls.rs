@@ -1,43 +1,372 @@
-//! rustls client configurations: roots, pins, versions, session store. The only file that builds one.
+//! TLS to servers: roots, pins, versions, session stores; the handshake, its errors and its facts. The only file that
+//! builds a rustls configuration. It fails closed: no way to skip verification, no fallback, no early data (a replayed
+//! query tells a listener what was asked).
 
-use crate::config::settings::{ServerSpec, TlsSettings};
-use std::path::PathBuf;
+use super::dial::Dialled;
+use super::{Handshake, TransportError};
+use crate::clock;
+use crate::config::settings::{Endpoint, Host, Roots, ServerSpec, TlsSettings, TlsVersion};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::{
+    CertificateError, ClientConnection, DigitallySignedStruct, HandshakeKind, OtherError, ProtocolVersion,
+    RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+#[cfg(not(any(feature = "crypto-aws", feature = "crypto-ring")))]
+compile_error!("choose a crypto provider: feature crypto-aws or crypto-ring");
+
+/// Sessions kept for resumption, each server by itself: it has one name, and a handful of tickets outlast its connections.
+const SESSIONS: usize = 8;
+
+/// `min_version = "1.2"`.
+static SINCE_1_2: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+/// `min_version = "1.3"`.
+static SINCE_1_3: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
 
 /// Roots read once per load of the configuration.
 #[derive(Debug)]
-pub struct TlsContext {/* provider, roots, versions */}
+pub struct TlsContext {
+    /// The cryptography, explicit: with both features on the process-wide default would be ambiguous.
+    provider: Arc<CryptoProvider>,
+    /// Whom servers without a `ca_file` are verified against.
+    roots: Arc<RootCertStore>,
+    /// Newest first.
+    versions: &'static [&'static SupportedProtocolVersion],
+    /// At which time certificates must be valid.
+    time: Arc<dyn TimeProvider>,
+}
+
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
+    /// A file or directory that the configuration names.
     #[error("cannot read {path}")]
     Read {
+        /// Which.
         path: PathBuf,
+        /// Why.
         #[source]
-        error: std::io::Error,
+        error: io::Error,
     },
+    /// A file of roots without a root.
     #[error("{path} holds no certificate")]
-    Empty { path: PathBuf },
+    Empty {
+        /// Which.
+        path: PathBuf,
+    },
+    /// `roots = "system"` on a system without any.
+    #[error("the system has no root certificates")]
+    NoSystemRoots,
+    /// The host of a server's URL.
     #[error("{host} is no server name")]
-    ServerName { host: String },
+    ServerName {
+        /// As written.
+        host: String,
+    },
+    /// Roots or versions that rustls refuses.
     #[error("TLS cannot be set up")]
     Rustls(#[from] rustls::Error),
 }
+
 impl TlsContext {
     /// Reads the roots of `settings` (webpki or system, plus `extra_ca_dir`).
-    pub fn load(_settings: &TlsSettings) -> Result<Self, TlsSetupError> {
-        todo!()
+    ///
+    /// # Errors
+    /// A directory or file that cannot be read, one without a certificate, a system without roots.
+    pub fn load(settings: &TlsSettings) -> Result<Self, TlsSetupError> {
+        let mut roots = match settings.roots {
+            Roots::Webpki => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
+            Roots::System => system_roots()?,
+        };
+        if let Some(directory) = &settings.extra_ca_dir {
+            for path in pem_files(directory)? {
+                add_file(&mut roots, &path)?;
+            }
+        }
+        Ok(Self {
+            provider: Arc::new(provider()),
+            roots: Arc::new(roots),
+            versions: match settings.min_version {
+                TlsVersion::Tls12 => &SINCE_1_2,
+                TlsVersion::Tls13 => &SINCE_1_3,
+            },
+            time: Arc::new(DefaultTimeProvider),
+        })
     }
-    /// The client configuration of one server, with a session store of its own. `alpn`: b"dot" or b"h2"... (hyper-rustls wants it empty).
+
+    /// The client configuration of one server, with a session store of its own (tickets link connections). `alpn` empty:
+    /// none is offered (DNS over TLS; hyper-rustls sets its own).
+    ///
+    /// # Errors
+    /// A `ca_file` that cannot be read or holds no certificate.
     pub fn client_config(
         &self,
-        _spec: &ServerSpec,
-        _alpn: &[&[u8]],
-    ) -> Result<Arc<rustls::ClientConfig>, TlsSetupError> {
-        todo!()
+        spec: &ServerSpec,
+        alpn: &[&[u8]],
+    ) -> Result<Arc<ClientConfig>, TlsSetupError> {
+        let roots = match &spec.ca_file {
+            None => Arc::clone(&self.roots),
+            Some(path) => {
+                let mut only = RootCertStore::empty();
+                add_file(&mut only, path)?;
+                Arc::new(only)
+            }
+        };
+        let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let verifier = Arc::new(Verifier { chain, pins: spec.pins.as_slice().into() });
+        let mut config =
+            ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time))
+                .with_protocol_versions(self.versions)?
+                // "Dangerous" is what rustls calls any verifier of one's own; this one only adds to the standard one.
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+                .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.enable_early_data = false;
+        Ok(Arc::new(config))
     }
 }
+
 /// Name of the crypto provider, for `version`.
 pub fn provider_name() -> &'static str {
-    todo!()
+    if cfg!(feature = "crypto-aws") { "aws-lc-rs" } else { "ring" }
+}
+
+/// Returns the cryptography that was compiled in.
+#[cfg(feature = "crypto-aws")]
+fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// Returns the cryptography that was compiled in.
+#[cfg(all(feature = "crypto-ring", not(feature = "crypto-aws")))]
+fn provider() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+/// Reads the system's roots. Single ones that cannot be read are left out: stores collect odd ones.
+fn system_roots() -> Result<RootCertStore, TlsSetupError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err(TlsSetupError::NoSystemRoots) } else { Ok(roots) }
+}
+
+/// Lists the `*.pem` files of a directory, by name.
+fn pem_files(directory: &Path) -> Result<Vec<PathBuf>, TlsSetupError> {
+    let read = |error| TlsSetupError::Read { path: directory.to_path_buf(), error };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Adds every certificate of a PEM file. One that is no certificate is an error: the operator wrote it.
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError> {
+    let read = |error| TlsSetupError::Read { path: path.to_path_buf(), error };
+    let text = std::fs::read(path).map_err(read)?;
+    let before = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate =
+            certificate.map_err(|error| read(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        roots.add(certificate).map_err(|error| read(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    }
+    if roots.len() == before { Err(TlsSetupError::Empty { path: path.to_path_buf() }) } else { Ok(()) }
+}
+
+/// Verifies chain, name and date as rustls does, then the pins if there are any (RFC 7858 §4.2): in addition, never instead.
+#[derive(Debug)]
+struct Verifier {
+    /// The standard verification.
+    chain: Arc<WebPkiServerVerifier>,
+    /// SHA-256 of acceptable SPKIs; empty: any.
+    pins: Box<[[u8; 32]]>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        if self.pins.is_empty() {
+            return Ok(verified);
+        }
+        let key = Sha256::digest(ParsedCertificate::try_from(end_entity)?.subject_public_key_info());
+        if self.pins.iter().any(|pin| pin.as_slice() == key.as_slice()) {
+            Ok(verified)
+        } else {
+            Err(CertificateError::Other(OtherError(Arc::new(PinMismatch))).into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Marks a pin mismatch on its way through rustls.
+#[derive(Debug, thiserror::Error)]
+#[error("no pin matches the server's key")]
+struct PinMismatch;
+
+/// TLS to one server: its configuration and the name that is verified.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsClient {
+    /// Holds the session store too.
+    config: Arc<ClientConfig>,
+    /// Verified, and sent as SNI unless it is an address.
+    name: ServerName<'static>,
+}
+
+impl TlsClient {
+    /// `alpn` as offered: none for DNS over TLS, `h2` for DNS over HTTPS.
+    ///
+    /// # Errors
+    /// A `ca_file` that cannot be read, a host that is no server name.
+    pub(crate) fn new(
+        context: &TlsContext,
+        spec: &ServerSpec,
+        alpn: &[&[u8]],
+    ) -> Result<Self, TlsSetupError> {
+        Ok(Self { name: server_name(&spec.endpoint)?, config: context.client_config(spec, alpn)? })
+    }
+
+    /// Shakes hands over a fresh stream, until `deadline` at the latest. Cancel safe: dropping it drops the stream.
+    pub(crate) async fn handshake<S>(
+        &self,
+        dialled: Dialled<S>,
+        deadline: Instant,
+    ) -> Result<(TlsStream<S>, Handshake), TransportError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let Dialled { stream, address, connect_time } = dialled;
+        let started = clock::now();
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let shaking = connector.connect(self.name.clone(), stream);
+        let outcome = tokio::time::timeout_at(deadline.into(), shaking).await;
+        let handshake_time = clock::now().saturating_duration_since(started);
+        match outcome {
+            Ok(Ok(stream)) => {
+                let facts = handshake_facts(address, connect_time, handshake_time, stream.get_ref().1);
+                Ok((stream, facts))
+            }
+            Ok(Err(error)) => Err(handshake_error(error)),
+            Err(_elapsed) => {
+                Err(TransportError::ConnectTimeout { address, waited: connect_time + handshake_time })
+            }
+        }
+    }
+}
+
+/// Returns the name to verify: a server reached by address must have it in its certificate (RFC 8310 §8.1).
+fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, TlsSetupError> {
+    match endpoint {
+        Endpoint::Dot { host: Host::Name(name), .. } | Endpoint::Doh { host: Host::Name(name), .. } => {
+            ServerName::try_from(name.clone()).map_err(|_| TlsSetupError::ServerName { host: name.clone() })
+        }
+        Endpoint::Dot { host: Host::Address(address), .. }
+        | Endpoint::Doh { host: Host::Address(address), .. } => Ok(ServerName::from(*address)),
+        Endpoint::PlainUdp { address } | Endpoint::PlainTcp { address } => Ok(ServerName::from(address.ip())),
+    }
+}
+
+/// Tells a pin mismatch, a bad certificate and other handshake errors apart.
+pub(crate) fn handshake_error(error: io::Error) -> TransportError {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))))
+            if other.is::<PinMismatch>() =>
+        {
+            TransportError::Pin
+        }
+        Some(
+            cause @ (rustls::Error::InvalidCertificate(_)
+            | rustls::Error::InvalidCertRevocationList(_)
+            | rustls::Error::NoCertificatesPresented
+            | rustls::Error::UnsupportedNameType),
+        ) => TransportError::Certificate { error: Arc::new(cause.clone()) },
+        Some(_) | None => TransportError::Tls { error: Arc::new(error) },
+    }
+}
+
+/// Facts of a finished handshake.
+pub(crate) fn handshake_facts(
+    address: SocketAddr,
+    connect_time: Duration,
+    handshake_time: Duration,
+    session: &ClientConnection,
+) -> Handshake {
+    let leaf = session.peer_certificates().and_then(|chain| chain.first());
+    Handshake {
+        address,
+        tls_version: session.protocol_version().and_then(version_name),
+        resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+        connect_time,
+        handshake_time,
+        certificate_not_after: leaf.and_then(not_after),
+    }
+}
+
+/// Returns how people write a version of TLS.
+fn version_name(version: ProtocolVersion) -> Option<&'static str> {
+    if version == ProtocolVersion::TLSv1_3 {
+        Some("1.3")
+    } else if version == ProtocolVersion::TLSv1_2 {
+        Some("1.2")
+    } else {
+        None
+    }
+}
+
+/// Reads the end of a certificate's validity, seconds since 1970.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
 }

@@ -1,11 +1,423 @@
-//! Named servers and groups of them: which one to ask, and whether it is well.
+//! Named servers and groups of them: which one to ask, and whether it is well. An [`Upstream`] joins a transport with what
+//! was learnt about the server behind it; a [`group::Group`] puts several in order. What is *not* here: the wait for an
+//! answer (`resolver::flight`), how bytes reach a server (`transport`), whether an answer is good (`resolver::validate`).
 
 pub mod bootstrap;
+pub mod budget;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod group;
 pub mod health;
 pub mod latency;
 pub mod probe;
+pub mod retry;
 pub mod strategy;
-/// stub
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UpstreamId(pub usize);
+
+use crate::config::settings::ServerSpec;
+use crate::telemetry::counters::UpstreamCounters;
+use crate::transport::{Exchange, Transport, TransportError};
+use crate::wire::response::ResponseFault;
+use health::{Company, Health, State, Transition};
+use latency::Latency;
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use strategy::Candidate;
+use tokio::sync::Notify;
+
+/// Names an upstream for the life of the process, so that a ticket of before a reload never meets another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamId(pub u32);
+
+impl UpstreamId {
+    /// Returns one that was not given out before.
+    fn fresh() -> Self {
+        /// The next one to give out.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// One server: how to reach it, how it has been, what it has to do.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Unique for the life of the process.
+    id: UpstreamId,
+    /// What the operator or a preset says of it; equal specs are the same server over a reload.
+    spec: Arc<ServerSpec>,
+    /// The way to it.
+    transport: Box<dyn Transport>,
+    /// What was seen of it; held for a few instructions, never over a call to the transport.
+    condition: Mutex<Condition>,
+    /// Submitted and not yet finished.
+    in_flight: AtomicU32,
+    /// Its lines on the metrics page.
+    counters: Arc<UpstreamCounters>,
+    /// Wakes its prober when it goes down.
+    went_down: Notify,
+}
+
+/// What changes with each sample.
+#[derive(Debug)]
+struct Condition {
+    /// Up or down, and when to look again.
+    health: Health,
+    /// How long its answers take.
+    latency: Latency,
+    /// The latest failure, kept after a recovery for the operator to read.
+    last_error: Option<Failure>,
+    /// When a user's query last went to it.
+    last_used: Option<Instant>,
+}
+
+/// What became of one query to a server, as far as the server is concerned.
+#[derive(Clone, Debug)]
+pub enum Sample {
+    /// It answered with an acceptable message, whatever the rcode.
+    Answered {
+        /// From submission to completion.
+        latency: Duration,
+    },
+    /// It failed before the attempt's time was over.
+    Failed {
+        /// Why.
+        error: Failure,
+    },
+    /// Nothing came within the attempt's time.
+    TimedOut,
+    /// Its certificate or key is not the one we trust.
+    Certificate {
+        /// What is wrong with it.
+        error: Failure,
+    },
+    /// It is well and asks to be left alone (HTTP 429 and 503).
+    Busy {
+        /// For how long, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// A failure that says nothing about the server: our own bound, or a server being put away.
+    Neutral,
+}
+
+/// What a server did wrong: for the log and the operator, with its causes.
+#[derive(Clone, Debug)]
+pub struct Failure(TransportError);
+
+impl From<&TransportError> for Failure {
+    fn from(error: &TransportError) -> Self {
+        Self(error.clone())
+    }
+}
+
+impl From<ResponseFault> for Failure {
+    fn from(fault: ResponseFault) -> Self {
+        Self(TransportError::Mismatch(fault))
+    }
+}
+
+impl fmt::Display for Failure {
+    /// Writes the error and each of its causes, on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// How a server is, for `upstreams`, the state summary and the metrics page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamStatus {
+    /// Up, or down and when it is asked again.
+    pub state: State,
+    /// Estimate of what an answer takes; None before the first.
+    pub latency: Option<Duration>,
+    /// Queries waiting for it.
+    pub in_flight: u32,
+    /// Open connections.
+    pub connections: usize,
+    /// Its latest failure, however long ago.
+    pub last_error: Option<String>,
+}
+
+/// Bounds of an attempt's time: long enough for a resolver that has to ask around, short enough to try another.
+const ATTEMPT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+
+/// An attempt's time when nothing is known, and at least this when a connection has to be opened first.
+const UNKNOWN_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An attempt may take this many times the usual latency.
+const ATTEMPT_LATENCIES: u32 = 4;
+
+impl Upstream {
+    /// Makes a server that nothing is known of: it counts as up until it shows otherwise.
+    pub fn new(
+        spec: Arc<ServerSpec>,
+        transport: Box<dyn Transport>,
+        counters: Arc<UpstreamCounters>,
+    ) -> Self {
+        let condition = Condition {
+            health: Health::new(crate::clock::now()),
+            latency: Latency::default(),
+            last_error: None,
+            last_used: None,
+        };
+        Self {
+            id: UpstreamId::fresh(),
+            spec,
+            transport,
+            condition: Mutex::new(condition),
+            in_flight: AtomicU32::new(0),
+            counters,
+            went_down: Notify::new(),
+        }
+    }
+
+    /// Returns its name for the life of the process.
+    pub fn id(&self) -> UpstreamId {
+        self.id
+    }
+
+    /// Returns the operator's name for it.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Returns what it was made from.
+    pub fn spec(&self) -> &Arc<ServerSpec> {
+        &self.spec
+    }
+
+    /// Returns the way to it.
+    pub fn transport(&self) -> &dyn Transport {
+        &*self.transport
+    }
+
+    /// Returns its counters.
+    pub fn counters(&self) -> &Arc<UpstreamCounters> {
+        &self.counters
+    }
+
+    /// Hands a user's query to the transport and counts it as in flight until [`Self::finished`].
+    pub fn submit(&self, exchange: Exchange, now: Instant) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.condition().last_used = Some(now);
+        self.transport.submit(exchange);
+    }
+
+    /// Ends what [`Self::submit`] began: exactly once for each, when the ticket completed.
+    pub fn finished(&self) {
+        // Never below zero: one call too many must not make the server look endlessly busy.
+        let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    }
+
+    /// Learns from a user's query. A change of state is logged, once, and wakes the prober.
+    pub fn observe(&self, sample: Sample, now: Instant) {
+        let dice = fastrand::u64(..);
+        let transition = self.learn(&sample, now, |health| health.observe(&sample, dice, now));
+        self.announce(transition, &sample);
+    }
+
+    /// Learns from a probe, which alone lengthens the back-off of a server that is down.
+    pub(crate) fn probed(&self, sample: Sample, now: Instant) {
+        let dice = fastrand::u64(..);
+        let transition = self.learn(&sample, now, |health| health.probed(&sample, dice, now));
+        self.announce(transition, &sample);
+    }
+
+    /// Returns how long to wait for this server before another is asked.
+    pub fn attempt_timeout(&self) -> Duration {
+        let (least, most) = ATTEMPT_TIMEOUT;
+        let usual = self.condition().latency.recent();
+        let Some(usual) = usual else {
+            return UNKNOWN_ATTEMPT_TIMEOUT;
+        };
+        let least = if self.transport.connections() == 0 { UNKNOWN_ATTEMPT_TIMEOUT } else { least };
+        usual.saturating_mul(ATTEMPT_LATENCIES).clamp(least, most)
+    }
+
+    /// Returns true unless it is down.
+    pub fn is_up(&self) -> bool {
+        self.condition().health.is_up()
+    }
+
+    /// Returns how it is now.
+    pub fn snapshot(&self, now: Instant) -> UpstreamStatus {
+        let connections = self.transport.connections();
+        let condition = self.condition();
+        UpstreamStatus {
+            state: condition.health.state(),
+            latency: condition.latency.estimate(now),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            connections,
+            last_error: condition.last_error.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// Returns what a strategy may know of it.
+    pub(crate) fn candidate(&self, now: Instant) -> Candidate {
+        let condition = self.condition();
+        Candidate {
+            up: condition.health.is_up(),
+            weight: self.spec.weight,
+            latency: condition.latency.cost(now),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Returns when it should be probed if it is down.
+    pub(crate) fn probe_due(&self, company: Company) -> Option<Instant> {
+        self.condition().health.probe_due(company)
+    }
+
+    /// Returns when a user's query last went to it.
+    pub(crate) fn last_used(&self) -> Option<Instant> {
+        self.condition().last_used
+    }
+
+    /// Waits until it goes down (at once if it did since the last wait). Cancel safe: the wake-up is kept.
+    pub(crate) async fn gone_down(&self) {
+        self.went_down.notified().await;
+    }
+
+    /// Enters a sample under the lock and returns what it changed.
+    fn learn(
+        &self,
+        sample: &Sample,
+        now: Instant,
+        judge: impl FnOnce(&mut Health) -> Option<Transition>,
+    ) -> Option<Transition> {
+        let mut condition = self.condition();
+        condition.latency.observe(sample, now);
+        if let Some(error) = sample.error() {
+            condition.last_error = Some(error);
+        }
+        judge(&mut condition.health)
+    }
+
+    /// Logs a change of state. A wrong certificate is an `error`: it may be an attack.
+    fn announce(&self, transition: Option<Transition>, sample: &Sample) {
+        let upstream = self.name();
+        match transition {
+            None => {}
+            Some(Transition::CameUp { after }) => {
+                tracing::info!(upstream, state = "up", down_for_secs = after.as_secs(), "server is up again");
+            }
+            Some(Transition::WentDown) => {
+                self.went_down.notify_one();
+                let error = sample.error().map_or_else(String::new, |error| error.to_string());
+                match sample {
+                    Sample::Certificate { .. } => {
+                        tracing::error!(upstream, state = "down", error, "server is not trusted");
+                    }
+                    Sample::Answered { .. }
+                    | Sample::Failed { .. }
+                    | Sample::TimedOut
+                    | Sample::Busy { .. }
+                    | Sample::Neutral => tracing::warn!(upstream, state = "down", error, "server is down"),
+                }
+            }
+        }
+    }
+
+    /// Locks what was seen. A panic elsewhere leaves plain numbers behind: they are still good.
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sample {
+    /// Returns what went wrong, for the operator.
+    fn error(&self) -> Option<Failure> {
+        match self {
+            Self::Answered { .. } | Self::Neutral => None,
+            Self::Failed { error } | Self::Certificate { error } => Some(error.clone()),
+            Self::TimedOut => Some(Failure(TransportError::Timeout)),
+            Self::Busy { retry_after } => {
+                Some(Failure(TransportError::HttpStatus { status: 503, retry_after: *retry_after }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{CompletionSink, Received, Ticket};
+    use bytes::Bytes;
+
+    /// Takes completions and forgets them.
+    struct Void;
+    impl CompletionSink for Void {
+        fn completed(&self, _id: u64, _outcome: Result<Received, TransportError>) {}
+    }
+    fn exchange(deadline: Instant) -> Exchange {
+        let query = Bytes::from_static(&[0; 12]);
+        Exchange { query, deadline, ticket: Ticket::new(Arc::new(Void), 0) }
+    }
+    fn answered(millis: u64) -> Sample {
+        Sample::Answered { latency: Duration::from_millis(millis) }
+    }
+
+    #[test]
+    fn no_two_upstreams_share_an_id() {
+        let ids: std::collections::HashSet<_> =
+            (0..100).map(|_| fake::upstream("s", fake::silent()).0.id()).collect();
+        assert_eq!(ids.len(), 100);
+    }
+
+    #[test]
+    fn what_was_submitted_is_in_flight_until_finished_and_never_below_zero() {
+        let now = crate::clock::now();
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        upstream.submit(exchange(now), now);
+        upstream.submit(exchange(now), now);
+        assert_eq!((upstream.snapshot(now).in_flight, fake.queries().len()), (2, 2));
+        upstream.finished();
+        upstream.finished();
+        upstream.finished();
+        assert_eq!(upstream.snapshot(now).in_flight, 0);
+        assert_eq!(upstream.last_used(), Some(now));
+    }
+
+    #[test]
+    fn an_attempt_waits_four_latencies_within_bounds() {
+        let now = crate::clock::now();
+        let cases = [(None, 1000), (Some(10), 250), (Some(100), 400), (Some(800), 2000)];
+        for (latency, expected) in cases {
+            let (upstream, _fake) = fake::upstream("s", fake::silent());
+            if let Some(latency) = latency {
+                upstream.observe(answered(latency), now);
+            }
+            assert_eq!(upstream.attempt_timeout(), Duration::from_millis(expected));
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_has_to_connect_first_waits_longer() {
+        let now = crate::clock::now();
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        upstream.observe(answered(10), now);
+        fake.has_connections(0);
+        assert_eq!(upstream.attempt_timeout(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_last_error_stays_readable_after_the_recovery() {
+        let now = crate::clock::now();
+        let (upstream, _fake) = fake::upstream("s", fake::silent());
+        upstream.observe(retry::after_transport(&TransportError::Pin).sample, now);
+        assert!(!upstream.is_up());
+        upstream.observe(answered(10), now);
+        assert!(upstream.is_up());
+        let status = upstream.snapshot(now);
+        assert_eq!(status.state, State::Up);
+        assert_eq!(status.last_error.as_deref(), Some("no pin matches the server's key"));
+        assert_eq!(status.latency, Some(Duration::from_millis(10)));
+    }
+}

@@ -13,6 +13,8 @@ pub mod rebuild;
 pub mod record;
 pub mod reply;
 pub mod response;
+#[cfg(test)]
+mod samples;
 pub mod stored;
 
 /// The longest DNS message (RFC 1035 §4.2.2: a two-octet length).

@@ -483,7 +483,7 @@ mod tests {
         ) {
             let wire: Vec<u8> = labels
                 .iter()
-                .flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat())
+                .flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat())
                 .chain([0])
                 .collect();
             let name = NameRef::parse(&wire).unwrap();
@@ -502,7 +502,7 @@ mod tests {
             prop_assert_eq!(edns.udp_payload, 1232);
             prop_assert_eq!(edns.option(edns::OPTION_ECS), option.content());
             prop_assert_eq!(edns.option(edns::OPTION_PADDING).is_some(), padding);
-            prop_assert!(!padding || message.len() % 128 == 0);
+            prop_assert!(!padding || message.len().is_multiple_of(PADDING_BLOCK));
         }
     }
 }

@@ -1,0 +1,20 @@
+//! Tells the program its commit and its crypto provider, for `veildns version`.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-env-changed=VEILDNS_COMMIT");
+    let commit =
+        std::env::var("VEILDNS_COMMIT").ok().or_else(commit).unwrap_or_else(|| "no commit".to_owned());
+    println!("cargo:rustc-env=VEILDNS_COMMIT={commit}");
+    let aws = std::env::var_os("CARGO_FEATURE_CRYPTO_AWS").is_some();
+    println!("cargo:rustc-env=VEILDNS_CRYPTO={}", if aws { "aws-lc-rs" } else { "ring" });
+}
+
+/// Returns the short commit of the checkout; None outside of one.
+fn commit() -> Option<String> {
+    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned()).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,234 @@
+//! Everything behind the listeners: resolver, cache, servers. `veildns query` runs it without a listener.
+
+use super::error::StartError;
+use crate::cache::Cache;
+use crate::config::settings::{ServerSpec, Settings, TlsSettings};
+use crate::resolver::Resolver;
+use crate::resolver::snapshot::Snapshot;
+use crate::telemetry::counters::Telemetry;
+use crate::transport::tls::TlsContext;
+use crate::transport::{self, Lookup, Surroundings};
+use crate::upstream::Upstream;
+use crate::upstream::bootstrap::Bootstrap;
+use crate::upstream::group::Group;
+use crate::upstream::probe;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The parts, wired.
+#[derive(Debug)]
+pub struct Core {
+    /// The pipeline.
+    resolver: Arc<Resolver>,
+    /// Answers we have.
+    cache: Arc<Cache>,
+    /// Counters and the query log.
+    telemetry: Arc<Telemetry>,
+    /// Every task of the upstream side.
+    tasks: TaskTracker,
+    /// Ends them.
+    cancel: CancellationToken,
+    /// The upstream runtime, once there is one.
+    runtime: OnceLock<Handle>,
+    /// The servers in use.
+    servers: Mutex<Servers>,
+}
+
+/// The servers of one configuration.
+#[derive(Debug, Default)]
+struct Servers {
+    /// By all that a connection depends on: equal ones are kept over a reload.
+    by_key: HashMap<ServerKey, Arc<Upstream>>,
+    /// The same, in the order of the settings.
+    in_order: Vec<Arc<Upstream>>,
+    /// Ends the probes of this configuration.
+    probes: CancellationToken,
+}
+
+/// All that a connection to a server depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ServerKey {
+    /// The server.
+    spec: Arc<ServerSpec>,
+    /// Roots and versions.
+    tls: TlsSettings,
+    /// How long a dial may take.
+    connect: Duration,
+    /// Bounds of its pool.
+    bounds: (usize, usize, usize),
+}
+
+/// A configuration that was built and is not in force yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its servers.
+    servers: Servers,
+    /// Its groups.
+    groups: Vec<Arc<Group>>,
+    /// Looks names of servers up; learns its servers when it is adopted.
+    bootstrap: Arc<Bootstrap>,
+}
+
+impl Core {
+    /// Makes the parts that need no runtime. Until `start` every query is told that we are not ready.
+    pub fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Arc<Self> {
+        let cache = Arc::new(Cache::new(&settings.cache, crate::clock::now()));
+        let snapshot = Snapshot::new(settings, Vec::new());
+        Arc::new(Self {
+            resolver: Resolver::new(snapshot, Arc::clone(&cache), Arc::clone(&telemetry)),
+            cache,
+            telemetry,
+            tasks: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+            runtime: OnceLock::new(),
+            servers: Mutex::default(),
+        })
+    }
+
+    /// Builds the servers on `runtime` and starts the driver there.
+    ///
+    /// # Errors
+    /// A file of roots that cannot be read, a server whose TLS cannot be set up.
+    pub fn start(&self, settings: &Settings, runtime: Handle) -> Result<(), StartError> {
+        let runtime = self.runtime.get_or_init(|| runtime).clone();
+        let prepared = self.prepare(settings)?;
+        self.adopt(prepared, settings);
+        self.tasks.spawn_on(Arc::clone(&self.resolver).drive(self.cancel.clone()), &runtime);
+        Ok(())
+    }
+
+    /// Builds the servers and groups of `settings`. Changes nothing that is in force.
+    ///
+    /// # Errors
+    /// As for `start`.
+    pub fn prepare(&self, settings: &Settings) -> Result<Prepared, StartError> {
+        let tls = Arc::new(TlsContext::load(&settings.tls).map_err(StartError::Roots)?);
+        let bootstrap = Arc::new(Bootstrap::new());
+        let mut servers = Servers::default();
+        for spec in &settings.servers {
+            let upstream = self.server(spec, settings, &tls, &bootstrap)?;
+            servers.by_key.insert(ServerKey::new(spec, settings), Arc::clone(&upstream));
+            servers.in_order.push(upstream);
+        }
+        let groups = settings.groups.iter().map(|group| {
+            let members =
+                group.members.iter().filter_map(|member| servers.in_order.get(*member).map(Arc::clone));
+            Arc::new(Group::new(group, members.collect(), &settings.limits))
+        });
+        let groups = groups.collect();
+        Ok(Prepared { servers, groups, bootstrap })
+    }
+
+    /// Returns the server in use that equals `spec`, or a new one.
+    fn server(
+        &self,
+        spec: &Arc<ServerSpec>,
+        settings: &Settings,
+        tls: &Arc<TlsContext>,
+        bootstrap: &Arc<Bootstrap>,
+    ) -> Result<Arc<Upstream>, StartError> {
+        if let Some(known) = self.locked().by_key.get(&ServerKey::new(spec, settings)) {
+            return Ok(Arc::clone(known));
+        }
+        let runtime = self.runtime.get().cloned().unwrap_or_else(Handle::current);
+        let lookup: Arc<dyn Lookup> = Arc::<Bootstrap>::clone(bootstrap);
+        let around = Surroundings {
+            runtime,
+            tasks: self.tasks.clone(),
+            cancel: self.cancel.clone(),
+            tls: Arc::clone(tls),
+            lookup,
+            connect_timeout: settings.timeouts.connect,
+            limits: Arc::new(settings.limits.clone()),
+        };
+        let transport = transport::build(spec, &around)
+            .map_err(|source| StartError::Server { server: spec.name.clone(), source })?;
+        let counters = self.telemetry.upstream(&spec.name);
+        Ok(Arc::new(Upstream::new(Arc::clone(spec), transport, counters)))
+    }
+
+    /// Puts a prepared configuration in force; servers that are gone finish what they have and close.
+    pub fn adopt(&self, prepared: Prepared, settings: &Settings) {
+        let Prepared { servers, groups, bootstrap } = prepared;
+        bootstrap.set_servers(&servers.in_order);
+        self.cache.reconfigure(&settings.cache);
+        if let Some(runtime) = self.runtime.get() {
+            probe::start(&groups, runtime, &self.tasks, &servers.probes);
+        }
+        self.resolver.replace(Snapshot::new(settings, groups));
+        let old = std::mem::replace(&mut *self.locked(), servers);
+        old.probes.cancel();
+        let kept = self.upstreams();
+        for gone in old.in_order.iter().filter(|old| !kept.iter().any(|kept| Arc::ptr_eq(kept, old))) {
+            gone.transport().drain();
+        }
+    }
+
+    /// Opens a connection to each server of the default group, so that the first query need not wait for it.
+    pub fn warm(&self) {
+        let snapshot = self.resolver.snapshot();
+        for upstream in snapshot.groups().next().into_iter().flat_map(|group| &group.upstreams) {
+            upstream.transport().warm();
+        }
+    }
+
+    /// Closes the connections to servers and waits for every task, `limit` at most. Blocks.
+    pub fn stop(&self, limit: Duration) {
+        self.locked().probes.cancel();
+        self.cancel.cancel();
+        self.tasks.close();
+        let Some(runtime) = self.runtime.get() else { return };
+        let all = self.tasks.wait();
+        let ended = runtime.block_on(async { tokio::time::timeout(limit, all).await });
+        if ended.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "some connections did not close in time");
+        }
+    }
+
+    /// Returns the pipeline.
+    pub fn resolver(&self) -> &Arc<Resolver> {
+        &self.resolver
+    }
+
+    /// Returns the cache.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Returns the counters.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Returns the tracker of every task.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Returns the servers in use, in the order of the settings.
+    pub fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.locked().in_order.clone()
+    }
+
+    /// Locks the servers. A panic elsewhere leaves whole lists behind.
+    fn locked(&self) -> std::sync::MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServerKey {
+    /// Makes the key of a server under these settings.
+    fn new(spec: &Arc<ServerSpec>, settings: &Settings) -> Self {
+        let limits = &settings.limits;
+        Self {
+            spec: Arc::clone(spec),
+            tls: settings.tls.clone(),
+            connect: settings.timeouts.connect,
+            bounds: (limits.dot_streams, limits.max_connections, limits.pool_queue),
+        }
+    }
+}

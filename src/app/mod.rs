@@ -1,0 +1,282 @@
+//! The composition root: settings in, running gateway out. The only place that knows every part.
+
+pub mod core;
+pub mod error;
+mod gauges;
+
+use self::core::Core;
+use self::error::StartError;
+use self::gauges::GaugeReader;
+use crate::config::settings::Settings;
+use crate::listener::Context;
+use crate::listener::admission::AccessList;
+use crate::listener::worker::{ListenReport, Workers};
+use crate::telemetry::counters::Telemetry;
+use crate::telemetry::export;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// A gateway that answers.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Everything behind the listeners.
+    core: Arc<Core>,
+    /// The listeners.
+    workers: Workers,
+    /// The thread of the upstream side; None when it runs on the only worker.
+    upstream_thread: Option<UpstreamThread>,
+    /// Who may ask.
+    access: Arc<ArcSwap<AccessList>>,
+    /// The settings in force.
+    settings: Arc<Settings>,
+    /// True while clients are served.
+    ready: Arc<AtomicBool>,
+    /// Stops the metrics page; with the address it was asked to listen on and the one it got.
+    metrics: Option<MetricsPage>,
+    /// Where the gateway listens.
+    report: ListenReport,
+}
+
+/// The metrics page while it is served.
+#[derive(Debug)]
+struct MetricsPage {
+    /// As configured.
+    wanted: SocketAddr,
+    /// As bound.
+    bound: SocketAddr,
+    /// Ends it.
+    cancel: CancellationToken,
+}
+
+/// The upstream runtime's own thread.
+#[derive(Debug)]
+struct UpstreamThread {
+    /// Ends its runtime.
+    stop: CancellationToken,
+    /// The thread.
+    thread: JoinHandle<()>,
+}
+
+/// What a reload did not do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// Keys that changed and need a restart.
+    pub needs_restart: Vec<&'static str>,
+    /// Built-in addresses the host lacks.
+    pub skipped: Vec<SocketAddr>,
+}
+
+impl Gateway {
+    /// Starts everything: builds, binds, then answers. Call it outside of a runtime's worker threads or in a
+    /// multi-threaded one; it blocks for as long as binding takes.
+    ///
+    /// # Errors
+    /// A CA file that cannot be read, an address that is taken or not permitted.
+    pub fn start(
+        settings: Settings,
+        telemetry: Arc<Telemetry>,
+        control: &Handle,
+    ) -> Result<Self, StartError> {
+        let settings = Arc::new(settings);
+        let access = Arc::new(ArcSwap::from_pointee(AccessList::new(&settings.access)));
+        let core = Core::new(&settings, telemetry);
+        let context = Context {
+            resolver: Arc::clone(core.resolver()),
+            telemetry: Arc::clone(core.telemetry()),
+            access: Arc::clone(&access),
+            limits: Arc::new(settings.limits.clone()),
+        };
+        let workers = Workers::start(settings.workers, context).map_err(StartError::Threads)?;
+        let (handle, upstream_thread) = if settings.workers == 1 {
+            (workers.handle(), None)
+        } else {
+            let (handle, thread) = UpstreamThread::start().map_err(StartError::Threads)?;
+            (handle, Some(thread))
+        };
+        core.start(&settings, handle)?;
+        let report = workers.listen(&settings.listen)?;
+        let mut gateway = Self {
+            core,
+            workers,
+            upstream_thread,
+            access,
+            settings,
+            ready: Arc::new(AtomicBool::new(false)),
+            metrics: None,
+            report,
+        };
+        gateway.metrics = gateway.serve_metrics(gateway.settings.metrics, control)?;
+        gateway.core.warm();
+        gateway.ready.store(true, Ordering::Release);
+        Ok(gateway)
+    }
+
+    /// Returns where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.report.bound
+    }
+
+    /// Returns the built-in addresses that the host lacks.
+    pub fn skipped(&self) -> &[SocketAddr] {
+        &self.report.skipped
+    }
+
+    /// Returns where the metrics page is.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|page| page.bound)
+    }
+
+    /// Returns what is behind the listeners.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Returns the settings in force.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Puts other settings in force: one swap. Connections to servers that did not change, the cache, and listeners on
+    /// addresses that did not change stay. On an error everything stays as it was.
+    ///
+    /// # Errors
+    /// As for `start`.
+    pub fn reload(&mut self, settings: Settings, control: &Handle) -> Result<ReloadReport, StartError> {
+        let settings = Arc::new(settings);
+        // What can fail comes first, and each step can be undone: sockets are bound before anything is swapped.
+        let prepared = self.core.prepare(&settings)?;
+        let metrics = self.changed_metrics(&settings, control)?;
+        let report = match self.workers.listen(&settings.listen) {
+            Ok(report) => report,
+            Err(error) => {
+                if let Some(Some(page)) = metrics {
+                    page.cancel.cancel();
+                }
+                return Err(error.into());
+            }
+        };
+        self.core.adopt(prepared, &settings);
+        self.access.store(Arc::new(AccessList::new(&settings.access)));
+        if let Some(page) = metrics
+            && let Some(old) = std::mem::replace(&mut self.metrics, page)
+        {
+            old.cancel.cancel();
+        }
+        let needs_restart = needs_restart(&self.settings, &settings);
+        self.settings = settings;
+        let skipped = report.skipped.clone();
+        self.report = report;
+        Ok(ReloadReport { needs_restart, skipped })
+    }
+
+    /// Returns the page to put in place of the present one; None when it stays.
+    #[expect(clippy::option_option, reason = "the outer one says whether, the inner one what")]
+    fn changed_metrics(
+        &self,
+        settings: &Settings,
+        control: &Handle,
+    ) -> Result<Option<Option<MetricsPage>>, StartError> {
+        let current = self.metrics.as_ref().map(|page| page.wanted);
+        if current == settings.metrics {
+            return Ok(None);
+        }
+        self.serve_metrics(settings.metrics, control).map(Some)
+    }
+
+    /// Starts the metrics page.
+    fn serve_metrics(
+        &self,
+        address: Option<SocketAddr>,
+        control: &Handle,
+    ) -> Result<Option<MetricsPage>, StartError> {
+        let Some(wanted) = address else { return Ok(None) };
+        let fail = |source| StartError::Metrics { address: wanted, source };
+        let listener = std::net::TcpListener::bind(wanted).map_err(fail)?;
+        listener.set_nonblocking(true).map_err(fail)?;
+        let bound = listener.local_addr().map_err(fail)?;
+        let _inside = control.enter();
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(fail)?;
+        let cancel = CancellationToken::new();
+        let gauges = Arc::new(GaugeReader::new(Arc::clone(&self.core), Arc::clone(&self.ready)));
+        let telemetry = Arc::clone(self.core.telemetry());
+        self.core.tasks().spawn_on(export::serve(listener, telemetry, gauges, cancel.clone()), control);
+        Ok(Some(MetricsPage { wanted, bound, cancel }))
+    }
+
+    /// Stops taking queries; those that wait still get their answers.
+    pub fn stop_accepting(&self) {
+        self.ready.store(false, Ordering::Release);
+        self.workers.stop_accepting();
+    }
+
+    /// Waits until no query waits, `limit` at most; true when none does. Cancel safe.
+    pub async fn drained(&self, limit: Duration) -> bool {
+        let idle = self.core.resolver().permits().idle();
+        tokio::time::timeout(limit, idle).await.is_ok()
+    }
+
+    /// Ends everything: connections to servers are closed properly, threads end. Blocks, `limit` at most for clients'
+    /// TCP connections and as much for the servers'.
+    pub fn stop(self, limit: Duration) {
+        let deadline = crate::clock::now() + limit;
+        self.workers.stop_accepting();
+        self.core.stop(limit);
+        if let Some(page) = self.metrics {
+            page.cancel.cancel();
+        }
+        self.workers.join(deadline);
+        if let Some(upstream) = self.upstream_thread {
+            upstream.join();
+        }
+    }
+}
+
+impl UpstreamThread {
+    /// Starts a thread that runs a current-thread runtime until it is told to stop.
+    fn start() -> std::io::Result<(Handle, Self)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("upstream".to_owned())
+            .spawn(move || runtime.block_on(stopped.cancelled_owned()))?;
+        Ok((handle, Self { stop, thread }))
+    }
+
+    /// Ends the thread.
+    fn join(self) {
+        self.stop.cancel();
+        if self.thread.join().is_err() {
+            tracing::error!("the upstream thread panicked");
+        }
+    }
+}
+
+/// Returns the keys whose change takes effect only at the next start.
+fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let tcp = |settings: &Settings| {
+        let limits = &settings.limits;
+        (
+            limits.tcp_connections,
+            limits.tcp_connections_per_client,
+            limits.tcp_pipelined,
+            limits.tcp_idle,
+            limits.tcp_read,
+        )
+    };
+    [
+        ("workers", old.workers != new.workers),
+        ("limits.tcp_*", tcp(old) != tcp(new)),
+        ("log.format", old.log.format != new.log.format),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}

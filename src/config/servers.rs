@@ -1,0 +1,288 @@
+//! Servers: presets, tables [server.NAME] and URLs, turned into what transports connect to. What is *not* here: which
+//! group has which server (`groups`).
+
+use super::document::{Node, Text};
+use super::endpoint::{self, UrlError};
+use super::error::{Fault, Faults, nearest};
+use super::presets::{self, Chosen};
+use super::section::Section;
+use super::settings::{Endpoint, Host, ServerSpec};
+use super::values;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Every server that a group has named so far, and the tables that more can be made from.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    /// [server.*] by name; `None`: wrong, and reported where it stands.
+    defined: BTreeMap<String, Option<Server>>,
+    /// In the order in which groups named them.
+    used: Vec<Server>,
+}
+
+/// A server and what only the checks here need to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) spec: Arc<ServerSpec>,
+    /// The operator wrote its URL: it is no preset.
+    pub(crate) own: bool,
+    /// What to tell the operator when it is used.
+    notice: Option<String>,
+}
+
+impl Servers {
+    /// Reads [server.*].
+    pub(crate) fn read(section: &Section<'_>, texts: &[Text], faults: &mut Faults) -> Self {
+        let defined = section
+            .children()
+            .map(|(name, server, node)| {
+                (name.to_owned(), Definition { name, section: server, node, texts }.read(faults))
+            })
+            .collect();
+        Self { defined, used: Vec::new() }
+    }
+
+    /// Finds the server that an item of `upstreams` means. `Ok(None)`: its table is wrong, which has been reported.
+    pub(crate) fn resolve(&mut self, reference: &Node) -> Result<Option<usize>, Fault> {
+        let text = reference.text()?;
+        let server = match self.defined.get(text) {
+            Some(None) => return Ok(None),
+            Some(Some(server)) => server.clone(),
+            None => self.from_reference(text, reference)?,
+        };
+        if let Some(at) = self.used.iter().position(|used| used.spec == server.spec) {
+            return Ok(Some(at));
+        }
+        self.used.push(server);
+        Ok(Some(self.used.len() - 1))
+    }
+
+    /// Returns a server by its index.
+    pub(crate) fn get(&self, index: usize) -> Option<&Server> {
+        self.used.get(index)
+    }
+
+    /// Ends with the servers in use and what the operator should know about them.
+    pub(crate) fn finish(self) -> (Vec<Arc<ServerSpec>>, Vec<String>) {
+        let notices = self.used.iter().filter_map(|server| server.notice.clone()).collect();
+        (self.used.into_iter().map(|server| server.spec).collect(), notices)
+    }
+
+    /// Makes a server of a preset's name or a URL.
+    fn from_reference(&self, text: &str, node: &Node) -> Result<Server, Fault> {
+        if let Some(chosen) = presets::find(text) {
+            if chosen.needs_account() {
+                return Err(no_account(text, node));
+            }
+            return Ok(from_preset(text, &chosen));
+        }
+        let place = endpoint::parse(text).map_err(|error| self.explain(text, node, &error))?;
+        Ok(Server { notice: ended_notice(&place), spec: Arc::new(bare_spec(text, place)), own: true })
+    }
+
+    /// Says why a reference is neither a known name nor a URL.
+    fn explain(&self, text: &str, node: &Node, error: &UrlError) -> Fault {
+        if *error != UrlError::NoScheme {
+            return node.fault(format!("{text:?}: {error}"), error.help());
+        }
+        if let Some(ended) = presets::ended(text) {
+            return node
+                .fault(format!("{text:?} has ended"), "this resolver no longer answers")
+                .with_help(ended.message);
+        }
+        if let Some((host, port)) = bare_host(text) {
+            let url = if port.is_none_or(|port| port == 53) {
+                format!("tls://{host}")
+            } else {
+                format!("tls://{text}")
+            };
+            return node
+                .fault(format!("{text:?} does not say how to reach it"), "expected a protocol in front")
+                .with_help(format!("write \"{url}\" for DNS over TLS; plain DNS is udp://{text}, in a group that a [[route]] names"));
+        }
+        let known = self.defined.keys().map(String::as_str);
+        let fault = node.fault(format!("unknown server {text:?}"), error.help());
+        match nearest(text, known).or_else(|| presets::nearest(text)) {
+            Some(near) => fault.with_help(format!("did you mean \"{near}\"?")),
+            None => fault,
+        }
+    }
+}
+
+/// One table [server.NAME] while it is read.
+struct Definition<'a> {
+    name: &'a str,
+    section: Section<'a>,
+    node: &'a Node,
+    texts: &'a [Text],
+}
+
+impl Definition<'_> {
+    /// Reads the table; a wrong one is reported and gives `None`.
+    fn read(&self, faults: &mut Faults) -> Option<Server> {
+        let base = self.base(faults);
+        let (section, texts) = (&self.section, self.texts);
+        let addresses = section.read_list("addresses", faults, values::address);
+        let ca_file = section.read("ca_file", faults, |node| values::existing_path(node, texts));
+        let pins = section.read_list("pins", faults, values::pin);
+        let weight = section.read("weight", faults, |node| values::count(node, 1..=1000));
+        let trust_ad = section.read("trust_ad", faults, Node::boolean);
+        let mut server = base?;
+        let spec = Arc::make_mut(&mut server.spec);
+        if spec.endpoint.is_plaintext() {
+            self.refuse_tls_keys(faults);
+        }
+        if let Some(addresses) = addresses {
+            spec.addresses = addresses;
+        }
+        spec.ca_file = ca_file;
+        spec.pins = pins.unwrap_or_default();
+        spec.weight = weight.unwrap_or(spec.weight);
+        spec.trust_ad = trust_ad.unwrap_or(spec.trust_ad);
+        Some(server)
+    }
+
+    /// Makes the server of `url`, or else of the preset with this name.
+    fn base(&self, faults: &mut Faults) -> Option<Server> {
+        let preset = presets::find(self.name);
+        let account = self.section.read("account", faults, account);
+        let written = self.section.node("url").is_some();
+        let parsed = self.section.read("url", faults, |node| {
+            let text = node.text()?;
+            endpoint::parse(text).map_err(|error| node.fault(format!("{text:?}: {error}"), error.help()))
+        });
+        if written {
+            return parsed.map(|place| self.with_url(place, preset.as_ref()));
+        }
+        let Some(chosen) = preset else {
+            faults.push(self.no_url());
+            return None;
+        };
+        match (account, self.section.node("account")) {
+            (Some(account), _) if chosen.needs_account() => {
+                let mut server = from_preset(self.name, &chosen);
+                Arc::make_mut(&mut server.spec).endpoint = chosen.endpoint(&account);
+                Some(server)
+            }
+            (None, None) if chosen.needs_account() => {
+                faults.push(no_account(self.name, self.node));
+                None
+            }
+            (Some(_), Some(node)) => {
+                faults.push(node.fault(
+                    format!("{}: the preset {} has no accounts", self.section.key_name("account"), self.name),
+                    "leave it out",
+                ));
+                None
+            }
+            (None, Some(_)) => None,
+            (_, None) => Some(from_preset(self.name, &chosen)),
+        }
+    }
+
+    /// Makes a server of a written URL. A preset's addresses stay only for the preset's own host: another's
+    /// certificate would not fit.
+    fn with_url(&self, place: Endpoint, preset: Option<&Chosen>) -> Server {
+        let same_host = |chosen: &&Chosen| endpoint::host(&chosen.endpoint("")) == endpoint::host(&place);
+        let preset = preset.filter(same_host).map(Chosen::addresses);
+        let notice = ended_notice(&place);
+        let mut spec = bare_spec(self.name, place);
+        if let Some(addresses) = preset {
+            spec.addresses = addresses;
+        }
+        Server { spec: Arc::new(spec), own: true, notice }
+    }
+
+    /// Reports what has no meaning without TLS.
+    fn refuse_tls_keys(&self, faults: &mut Faults) {
+        for key in ["addresses", "ca_file", "pins"] {
+            if let Some(node) = self.section.node(key) {
+                faults.push(node.fault(
+                    format!("{} has no meaning for plain DNS", self.section.key_name(key)),
+                    "leave it out",
+                ));
+            }
+        }
+    }
+
+    /// Makes the error for a table that says nowhere where its server is.
+    fn no_url(&self) -> Fault {
+        let title = format!("server.{} has no url", self.name);
+        if let Some(ended) = presets::ended(self.name) {
+            return self.node.fault(title, "this resolver no longer answers").with_help(ended.message);
+        }
+        let fault = self.node.fault(title, "expected url = \"tls://...\" or \"https://...\" in this table");
+        match presets::nearest(self.name) {
+            Some(near) => fault.with_help(format!("did you mean the preset \"{near}\"?")),
+            None => fault,
+        }
+    }
+}
+
+/// Reads an account id: it becomes a label of a host name or a part of a path.
+fn account(node: &Node) -> Result<String, Fault> {
+    let text = node.text()?;
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if text.is_empty() || text.len() > 63 || !text.chars().all(good) {
+        return Err(node.fault(
+            format!("{text:?} is not an account id"),
+            "expected 1 to 63 letters, digits and hyphens",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Makes the error for a preset that has one address for each customer.
+fn no_account(name: &str, node: &Node) -> Fault {
+    node.fault(format!("{name} needs your account id"), "no account is set")
+        .with_help(format!("add a table [server.{name}] with account = \"...\""))
+}
+
+/// Makes a server of a preset.
+fn from_preset(name: &str, chosen: &Chosen) -> Server {
+    let mut spec = bare_spec(name, chosen.endpoint(""));
+    spec.addresses = chosen.addresses();
+    Server { spec: Arc::new(spec), own: false, notice: chosen.preset.notice.map(str::to_owned) }
+}
+
+/// Makes a server with every default; one given by its address is reached there.
+fn bare_spec(name: &str, place: Endpoint) -> ServerSpec {
+    let addresses = match endpoint::host(&place) {
+        Some(Host::Address(address)) => vec![*address],
+        Some(Host::Name(_)) | None => Vec::new(),
+    };
+    ServerSpec {
+        name: name.to_owned(),
+        endpoint: place,
+        addresses,
+        ca_file: None,
+        pins: Vec::new(),
+        weight: 1,
+        trust_ad: false,
+    }
+}
+
+/// Says that a URL leads to a resolver that has ended. Not an error: the name may come back to life.
+fn ended_notice(place: &Endpoint) -> Option<String> {
+    match endpoint::host(place) {
+        Some(Host::Name(name)) => presets::ended_host(name).map(|ended| ended.message.to_owned()),
+        Some(Host::Address(_)) | None => None,
+    }
+}
+
+/// Recognises an address or host name without a protocol, with or without port.
+fn bare_host(text: &str) -> Option<(String, Option<u16>)> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some((Host::Address(address).to_string(), None));
+    }
+    if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+        return Some((Host::Address(address.ip()).to_string(), Some(address.port())));
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, Some(port.parse().ok()?)),
+        None => (text, None),
+    };
+    let named = host.contains('.') && endpoint::parse_host(host).is_ok();
+    named.then(|| (host.to_owned(), port))
+}

@@ -1,0 +1,246 @@
+//! `veildns run`: starts the gateway, then does what signals say until one says stop.
+//!
+//! ```text
+//! SIGTERM SIGINT  drain and stop; a second one: at once
+//! SIGHUP          reload; a bad file changes nothing
+//! SIGUSR1         a summary to the log
+//! ```
+
+use super::{sources, summary, systemd};
+use crate::app::Gateway;
+use crate::app::error::StartError;
+use crate::cli::RunArgs;
+use crate::config::error::ConfigErrors;
+use crate::config::settings::{Origin, Settings};
+use crate::telemetry::counters::Telemetry;
+use crate::telemetry::logging::{self, LogHandle};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// Why `run` ended other than by a signal.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The gateway cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The runtime or the signals cannot be set up.
+    #[error("cannot set up signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// A wrong configuration, an address that cannot be had.
+pub fn run(args: &RunArgs) -> Result<(), RunError> {
+    let settings = sources::load(args)?;
+    let log = logging::init(&settings.log);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
+    let telemetry = Telemetry::new();
+    let drain = settings.limits.drain_timeout;
+    open_query_log(&telemetry, &settings)?;
+    let mut control = {
+        let _inside = runtime.enter();
+        let signals = Signals::new().map_err(RunError::Signals)?;
+        let gateway = Gateway::start(settings, telemetry, runtime.handle())?;
+        Control { gateway, signals, args: args.clone(), log, handle: runtime.handle().clone() }
+    };
+    control.announce();
+    let at_once = runtime.block_on(control.serve());
+    let Control { gateway, .. } = control;
+    if at_once {
+        info!("stopped at once");
+        return Ok(());
+    }
+    let telemetry = Arc::clone(gateway.core().telemetry());
+    gateway.stop(drain);
+    telemetry.close_query_log();
+    info!("stopped");
+    Ok(())
+}
+
+/// The running gateway and the operator's ways to it.
+struct Control {
+    /// The gateway.
+    gateway: Gateway,
+    /// What the operator says.
+    signals: Signals,
+    /// How the configuration is found again.
+    args: RunArgs,
+    /// Changes the log level.
+    log: LogHandle,
+    /// The control runtime.
+    handle: Handle,
+}
+
+/// The signals that mean something.
+struct Signals {
+    /// SIGTERM.
+    terminate: Signal,
+    /// SIGINT.
+    interrupt: Signal,
+    /// SIGHUP.
+    hang_up: Signal,
+    /// SIGUSR1.
+    user: Signal,
+}
+
+/// What a signal asks for.
+enum Wish {
+    /// Drain and end.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+    /// Say how things are.
+    Summary,
+    /// The watchdog wants to hear from us.
+    Alive,
+}
+
+impl Signals {
+    /// Takes the signals over.
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Waits for the next wish. Cancel safe.
+    async fn next(&mut self, alive_every: Option<Duration>) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.user.recv() => Wish::Summary,
+            () = pause(alive_every) => Wish::Alive,
+        }
+    }
+
+    /// Waits for a second request to stop. Cancel safe.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits so long, or for ever.
+async fn pause(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Control {
+    /// Says that the gateway answers, and where, and under which configuration.
+    fn announce(&self) {
+        let settings = self.gateway.settings();
+        for address in self.gateway.skipped() {
+            info!(%address, "this host does not have the address; skipped");
+        }
+        for notice in &settings.notices {
+            warn!("{notice}");
+        }
+        let origin = origin(settings);
+        let addresses =
+            self.gateway.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let servers =
+            settings.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>().join(" ");
+        if let Some(address) = self.gateway.metrics_address() {
+            info!(%address, "metrics page");
+        }
+        info!(version = env!("CARGO_PKG_VERSION"), config = %origin, listen = %addresses, upstreams = %servers, "ready");
+        systemd::ready(&format!("answering on {addresses}"));
+    }
+
+    /// Does what signals say until one says stop; true when a second one said at once.
+    async fn serve(&mut self) -> bool {
+        let alive_every = systemd::watchdog_interval();
+        loop {
+            match self.signals.next(alive_every).await {
+                Wish::Stop => return self.drain().await,
+                Wish::Reload => self.reload(),
+                Wish::Summary => summary::log(&self.gateway),
+                Wish::Alive => systemd::alive(),
+            }
+        }
+    }
+
+    /// Stops taking queries and waits for those that wait; true when a second signal came.
+    async fn drain(&mut self) -> bool {
+        systemd::stopping();
+        let limit = self.gateway.settings().limits.drain_timeout;
+        info!(waiting = self.gateway.core().resolver().permits().in_use(), "stopping");
+        self.gateway.stop_accepting();
+        tokio::select! {
+            () = self.signals.stop() => true,
+            drained = self.gateway.drained(limit) => {
+                if !drained {
+                    warn!("some queries were still waiting");
+                }
+                false
+            }
+        }
+    }
+
+    /// Reads the configuration again and puts it in force, or says why not.
+    fn reload(&mut self) {
+        systemd::reloading();
+        if let Err(error) = self.try_reload() {
+            error!("reload failed, nothing was changed: {}", super::chain(&error));
+        }
+        systemd::ready("answering");
+    }
+
+    /// Reads, checks, swaps.
+    fn try_reload(&mut self) -> Result<(), RunError> {
+        let settings = sources::load(&self.args)?;
+        open_query_log(self.gateway.core().telemetry(), &settings)?;
+        let log = settings.log.clone();
+        for notice in &settings.notices {
+            warn!("{notice}");
+        }
+        let report = self.gateway.reload(settings, &self.handle)?;
+        self.log.set_level(log.level);
+        for key in &report.needs_restart {
+            warn!(key, "changed; takes effect at the next start");
+        }
+        info!(config = %origin(self.gateway.settings()), "reloaded");
+        Ok(())
+    }
+}
+
+/// Opens the query log of `settings`, or closes it.
+fn open_query_log(telemetry: &Telemetry, settings: &Settings) -> Result<(), StartError> {
+    telemetry.open_query_log(&settings.log.queries, settings.limits.query_log_queue).map_err(|source| {
+        let path = match &settings.log.queries {
+            crate::config::settings::QueryLog::File(path) => path.clone(),
+            crate::config::settings::QueryLog::Off | crate::config::settings::QueryLog::Stdout => {
+                "stdout".into()
+            }
+        };
+        StartError::QueryLog { path, source }
+    })
+}
+
+/// Returns where settings came from, for the start-up line.
+fn origin(settings: &Settings) -> String {
+    match &settings.origin {
+        Origin::BuiltIn => "built-in default".to_owned(),
+        Origin::File(path) => path.display().to_string(),
+    }
+}

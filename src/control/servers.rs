@@ -1,0 +1,240 @@
+//! `veildns upstreams`: asks each server directly and shows how it does: times, TLS, certificate, and what it supports.
+
+use super::query::protocol;
+use super::table::table;
+use super::{CommandError, Exit, print, sources};
+use crate::app::core::Core;
+use crate::cli::{RunArgs, UpstreamsArgs, exit};
+use crate::config::settings::Settings;
+use crate::config::{from_text, presets};
+use crate::telemetry::counters::Telemetry;
+use crate::telemetry::logging;
+use crate::transport::{self, Handshake, TransportError};
+use crate::upstream::{Failure, Upstream};
+use crate::wire::edns::{OPTION_ECS, OPTION_PADDING};
+use crate::wire::name::NameRef;
+use crate::wire::query::{SubnetOption, UpstreamQuery};
+use crate::wire::question::{Class, QuestionRef, RecordType};
+use crate::wire::response::{ResponseRef, Section};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How long one server may take for all its probes.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What was seen of one server.
+#[derive(Debug)]
+struct Sighting {
+    /// Its name.
+    name: String,
+    /// Its protocol's short name.
+    protocol: &'static str,
+    /// What came of the probe.
+    result: Result<Facts, TransportError>,
+}
+
+/// What a server showed.
+#[derive(Debug)]
+struct Facts {
+    /// Of the connection; None for plain UDP.
+    handshake: Option<Handshake>,
+    /// A query on the open connection.
+    query: Duration,
+    /// Did it pad its answer (RFC 8467)?
+    padding: bool,
+    /// Did it answer our ECS option (RFC 7871)?
+    client_subnet: bool,
+    /// Did it validate (AD), and send signatures?
+    dnssec: bool,
+}
+
+/// Probes and prints.
+///
+/// # Errors
+/// A wrong configuration; a file of roots that cannot be read.
+pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
+    let mut settings = sources::load(&RunArgs { config: args.config.clone(), ..RunArgs::default() })?;
+    if args.all {
+        let tls = settings.tls.clone();
+        settings = all_presets()?;
+        settings.tls = tls;
+    }
+    logging::init_quiet();
+    let sightings = probe_all(&settings)?;
+    print(|out| {
+        if args.json {
+            let list: Vec<Value> = sightings.iter().map(Sighting::json).collect();
+            writeln!(out, "{}", Value::from(list))
+        } else {
+            out.write_all(render(&sightings).as_bytes())
+        }
+    })?;
+    let any = sightings.iter().any(|sighting| sighting.result.is_ok());
+    Ok(if any { Exit::OK } else { Exit(exit::NO_ANSWER) })
+}
+
+/// Returns settings that name every preset that needs no account.
+fn all_presets() -> Result<Settings, CommandError> {
+    let usable = presets::all()
+        .iter()
+        .filter_map(|preset| presets::find(preset.name))
+        .filter(|chosen| !chosen.needs_account());
+    let names: Vec<String> = usable.map(|chosen| format!("{:?}", chosen.preset.name)).collect();
+    Ok(from_text(&format!("upstreams = [{}]", names.join(", ")), Path::new("."))?)
+}
+
+/// Probes every server of `settings`, all at once, showing progress on a terminal.
+fn probe_all(settings: &Settings) -> Result<Vec<Sighting>, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let core = Core::new(settings, Telemetry::new());
+    {
+        let _inside = runtime.enter();
+        core.start(settings, runtime.handle().clone())?;
+    }
+    let servers = core.upstreams();
+    let total = servers.len();
+    let mut sightings: Vec<(usize, Sighting)> = runtime.block_on(async {
+        let mut probes: FuturesUnordered<_> = servers.into_iter().enumerate().map(probe).collect();
+        let mut seen = Vec::new();
+        while let Some(sighting) = probes.next().await {
+            seen.push(sighting);
+            progress(seen.len(), total);
+        }
+        seen
+    });
+    core.stop(Duration::from_millis(500));
+    sightings.sort_by_key(|(place, _)| *place);
+    Ok(sightings.into_iter().map(|(_, sighting)| sighting).collect())
+}
+
+/// Shows how many servers have been heard of, and clears the line at the end.
+fn progress(seen: usize, total: usize) {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        let end = if seen == total { "\r\x1b[K" } else { "" };
+        // Progress that cannot be shown is no reason to stop.
+        let _ = write!(terminal, "\rprobed {seen} of {total}{end}").and_then(|()| terminal.flush());
+    }
+}
+
+/// Probes one server: a query that opens the connection, and one on the open connection.
+async fn probe((place, upstream): (usize, Arc<Upstream>)) -> (usize, Sighting) {
+    let result = facts(&upstream).await;
+    let sighting =
+        Sighting { name: upstream.name().to_owned(), protocol: protocol(&upstream.spec().endpoint), result };
+    (place, sighting)
+}
+
+/// Asks a server twice.
+async fn facts(upstream: &Upstream) -> Result<Facts, TransportError> {
+    let deadline = crate::clock::now() + LIMIT;
+    let question = QuestionRef { name: NameRef::ROOT, rtype: RecordType::NS, class: Class::IN };
+    let query = UpstreamQuery {
+        question,
+        dnssec_ok: true,
+        checking_disabled: false,
+        subnet: SubnetOption::OptOut,
+        padding: true,
+    }
+    .build();
+    transport::exchange(upstream.transport(), query.clone(), deadline).await?;
+    let started = crate::clock::now();
+    let received = transport::exchange(upstream.transport(), query, deadline).await?;
+    let took = crate::clock::now().saturating_duration_since(started);
+    let response = ResponseRef::parse(&received.message).map_err(TransportError::Mismatch)?;
+    let edns = response.edns();
+    let has = |code| edns.is_some_and(|edns| edns.option(code).is_some());
+    let signed = response.records(Section::Answer).any(|record| record.rtype == RecordType::RRSIG);
+    Ok(Facts {
+        handshake: upstream.transport().last_handshake(),
+        query: took,
+        padding: has(OPTION_PADDING),
+        client_subnet: has(OPTION_ECS),
+        dnssec: signed && response.header().authentic_data(),
+    })
+}
+
+/// Returns the table for a person, with the failures below it.
+fn render(sightings: &[Sighting]) -> String {
+    let rows: Vec<_> = sightings.iter().map(Sighting::row).collect();
+    let header = ["SERVER", "VIA", "CONNECT", "TLS", "QUERY", "VERSION", "CERT", "PAD", "ECS", "DNSSEC"];
+    let mut text = table(header, &rows);
+    for Sighting { name, result, .. } in sightings {
+        if let Err(error) = result {
+            text.push_str(&format!("{name}: {}\n", Failure::from(error)));
+        }
+    }
+    text
+}
+
+impl Sighting {
+    /// Returns its row in the table.
+    fn row(&self) -> [String; 10] {
+        let name = self.name.chars().take(22).collect();
+        let via = self.protocol.to_owned();
+        let none = || "-".to_owned();
+        let Ok(facts) = &self.result else {
+            return [name, via, "failed".to_owned(), none(), none(), none(), none(), none(), none(), none()];
+        };
+        let handshake = facts.handshake.as_ref();
+        [
+            name,
+            via,
+            handshake.map_or_else(none, |h| millis(h.connect_time)),
+            handshake.map_or_else(none, |h| millis(h.handshake_time)),
+            millis(facts.query),
+            handshake.and_then(|h| h.tls_version).map_or_else(none, str::to_owned),
+            handshake.and_then(days_left).map_or_else(none, |days| format!("{days} d")),
+            yes(facts.padding),
+            yes(facts.client_subnet),
+            yes(facts.dnssec),
+        ]
+    }
+
+    /// Returns it for a program.
+    fn json(&self) -> Value {
+        let Self { name, protocol, result } = self;
+        let facts = match result {
+            Ok(facts) => facts,
+            Err(error) => {
+                return json!({ "name": name, "protocol": protocol, "ok": false, "error": Failure::from(error).to_string() });
+            }
+        };
+        let handshake = facts.handshake.as_ref();
+        json!({
+            "name": name,
+            "protocol": protocol,
+            "ok": true,
+            "address": handshake.map(|h| h.address.to_string()),
+            "connect_ms": handshake.map(|h| h.connect_time.as_secs_f64() * 1e3),
+            "handshake_ms": handshake.map(|h| h.handshake_time.as_secs_f64() * 1e3),
+            "query_ms": facts.query.as_secs_f64() * 1e3,
+            "tls_version": handshake.and_then(|h| h.tls_version),
+            "certificate_not_after": handshake.and_then(|h| h.certificate_not_after),
+            "padding": facts.padding,
+            "client_subnet": facts.client_subnet,
+            "dnssec": facts.dnssec,
+        })
+    }
+}
+
+/// Returns the days until the certificate ends.
+fn days_left(handshake: &Handshake) -> Option<i64> {
+    let now = crate::clock::wall().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some((handshake.certificate_not_after? - i64::try_from(now.as_secs()).ok()?) / 86_400)
+}
+
+/// Returns a time in milliseconds.
+fn millis(time: Duration) -> String {
+    format!("{:.0} ms", time.as_secs_f64() * 1e3)
+}
+
+/// Returns a word for a flag.
+fn yes(flag: bool) -> String {
+    if flag { "yes" } else { "no" }.to_owned()
+}

@@ -1,0 +1,34 @@
+//! Where a command finds its configuration: flags, environment, files.
+
+use crate::cli::{Level, RunArgs};
+use crate::config::error::ConfigErrors;
+use crate::config::overrides::Overrides;
+use crate::config::settings::Settings;
+use crate::config::{Source, load as load_config};
+use clap::ValueEnum;
+
+/// Loads the configuration that `args` name.
+///
+/// # Errors
+/// Every error of it.
+pub(super) fn load(args: &RunArgs) -> Result<Settings, ConfigErrors> {
+    load_config(&source(args))
+}
+
+/// Returns the files, variables and flags.
+fn source(args: &RunArgs) -> Source {
+    let text = |name: std::ffi::OsString| name.to_string_lossy().into_owned();
+    let overrides = Overrides {
+        listen: args.listen.clone(),
+        upstreams: args.upstream.clone(),
+        log_level: args.log_level.map(level),
+        ..Overrides::default()
+    };
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    Source { path: args.config.config.clone(), overrides: overrides.with_environment(variables) }
+}
+
+/// Returns a level as the file spells it.
+fn level(level: Level) -> String {
+    level.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}

@@ -1,0 +1,164 @@
+//! How many queries may wait on upstreams: in all, and for one client's prefix. Queries answered from memory need no permit.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// The places there are.
+#[derive(Debug)]
+pub struct Permits {
+    /// Queries waiting now.
+    in_use: AtomicUsize,
+    /// Bound of `in_use`; changed by a reload.
+    total: AtomicUsize,
+    /// Bound for one prefix.
+    per_client: AtomicUsize,
+    /// Places in use by prefix; a prefix without any is not in the map, so it is no longer than `total`.
+    clients: Mutex<HashMap<u64, usize>>,
+    /// Told when the last place became free: stopping waits for it.
+    idle: Notify,
+}
+
+impl Permits {
+    /// Makes `total` places, of which one client prefix may take `per_client`.
+    pub fn new(total: usize, per_client: usize) -> Arc<Self> {
+        Arc::new(Self {
+            in_use: AtomicUsize::new(0),
+            total: AtomicUsize::new(total),
+            per_client: AtomicUsize::new(per_client),
+            clients: Mutex::default(),
+            idle: Notify::new(),
+        })
+    }
+
+    /// Changes the bounds; places in use stay in use.
+    pub fn reconfigure(&self, total: usize, per_client: usize) {
+        self.total.store(total, Ordering::Relaxed);
+        self.per_client.store(per_client, Ordering::Relaxed);
+    }
+
+    /// Takes a place for a client, or says that there is none.
+    pub fn acquire(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
+        let prefix = prefix_of(client);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.in_use.load(Ordering::Relaxed) >= self.total.load(Ordering::Relaxed) {
+            return None;
+        }
+        let used = clients.entry(prefix).or_insert(0);
+        if *used >= self.per_client.load(Ordering::Relaxed) {
+            return None;
+        }
+        *used += 1;
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Some(Permit { permits: Arc::clone(self), prefix })
+    }
+
+    /// Returns how many queries wait.
+    pub fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no query waits. Cancel safe: it only watches.
+    pub async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.in_use() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Gives a place back.
+    fn release(&self, prefix: u64) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = clients.get_mut(&prefix) {
+            *used = used.saturating_sub(1);
+            if *used == 0 {
+                clients.remove(&prefix);
+            }
+        }
+        if self.in_use.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+/// One place, held while a query waits.
+#[derive(Debug)]
+pub struct Permit {
+    /// Where it goes back to.
+    permits: Arc<Permits>,
+    /// Whose share it counts in.
+    prefix: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.release(self.prefix);
+    }
+}
+
+/// Returns the prefix whose clients share one bound: an IPv4 address, or the /56 that one household is given of IPv6
+/// (RFC 6177 §2). IPv4-mapped addresses count as IPv4.
+fn prefix_of(client: IpAddr) -> u64 {
+    match client.to_canonical() {
+        IpAddr::V4(address) => u64::from(u32::from(address)),
+        // The top 56 bits; the low bit set keeps them apart from every IPv4 address.
+        IpAddr::V6(address) => {
+            let top = u64::try_from(u128::from(address) >> 72).unwrap_or(u64::MAX);
+            (top << 8) | 1 << 63 | 1
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn one_client_cannot_take_every_place() {
+        let permits = Permits::new(10, 2);
+        let held: Vec<_> = (0..2).filter_map(|_| permits.acquire(v4(1))).collect();
+        assert_eq!(held.len(), 2);
+        assert!(permits.acquire(v4(1)).is_none());
+        assert!(permits.acquire(v4(2)).is_some());
+    }
+
+    #[test]
+    fn the_total_is_never_passed_and_a_dropped_permit_is_free_again() {
+        let permits = Permits::new(3, 3);
+        let mut held: Vec<_> = (0..3).filter_map(|last| permits.acquire(v4(last))).collect();
+        assert!(permits.acquire(v4(9)).is_none());
+        held.pop();
+        assert!(permits.acquire(v4(9)).is_some());
+        drop(held);
+        assert_eq!(permits.in_use(), 0);
+        assert!(permits.clients.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_household_share_a_bound() {
+        let permits = Permits::new(10, 1);
+        let _held = permits.acquire("2001:db8:0:aa01::1".parse().unwrap()).unwrap();
+        assert!(permits.acquire("2001:db8:0:aaff::2".parse().unwrap()).is_none());
+        assert!(permits.acquire("2001:db8:0:ab01::1".parse().unwrap()).is_some());
+    }
+
+    #[tokio::test]
+    async fn idle_returns_when_the_last_permit_is_dropped() {
+        let permits = Permits::new(1, 1);
+        let held = permits.acquire(v4(1)).unwrap();
+        let waiting = permits.idle();
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(held);
+        assert!(futures_util::poll!(&mut waiting).is_ready());
+    }
+}

@@ -1,0 +1,74 @@
+//! What a configuration means to the pipeline: built beside the one in force, swapped in with one store, never changed.
+
+use super::route::RouteTable;
+use crate::cache::key::PartitionId;
+use crate::config::settings::{Limits, Settings};
+use crate::policy::PolicySet;
+use crate::upstream::group::Group;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One configuration, as the pipeline sees it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The groups; index 0 is the default one.
+    pub(super) groups: Box<[GroupEntry]>,
+    /// Which group a question goes to.
+    pub(super) routes: RouteTable,
+    /// The rules before and after the network.
+    pub(super) policy: PolicySet,
+    /// Are queries padded?
+    pub(super) padding: bool,
+    /// One query, all attempts together.
+    pub(super) query_timeout: Duration,
+    /// How long a client waits before it gets a stale answer; None: stale answers are off.
+    pub(super) stale_after: Option<Duration>,
+    /// Bounds.
+    pub(super) limits: Limits,
+}
+
+/// A group, and the part of the cache its answers live in.
+#[derive(Debug)]
+pub(super) struct GroupEntry {
+    /// The servers.
+    pub(super) group: Arc<Group>,
+    /// Answers of this group under these answer-side rules.
+    pub(super) partition: PartitionId,
+}
+
+impl Snapshot {
+    /// Builds the snapshot of `settings`; `groups` are built already, in the order of `settings.groups`.
+    pub fn new(settings: &Settings, groups: Vec<Arc<Group>>) -> Self {
+        let policy = PolicySet::build(settings);
+        let groups = groups
+            .into_iter()
+            .map(|group| {
+                let partition = partition(&group, policy.answer_side_hash());
+                GroupEntry { group, partition }
+            })
+            .collect();
+        Self {
+            groups,
+            routes: RouteTable::new(&settings.routes),
+            policy,
+            padding: settings.privacy.padding,
+            query_timeout: settings.timeouts.query,
+            stale_after: (!settings.cache.max_stale.is_zero()).then_some(settings.cache.stale_after),
+            limits: settings.limits.clone(),
+        }
+    }
+
+    /// Returns the groups' servers.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.iter().map(|entry| &entry.group)
+    }
+}
+
+/// Returns the part of the cache for a group: the same over a reload that leaves the group's servers and the answer-side
+/// rules as they are, another one otherwise, so that answers made under other rules are not found.
+fn partition(group: &Group, answer_side: u32) -> PartitionId {
+    let mut hasher = DefaultHasher::new();
+    (group.partition, answer_side).hash(&mut hasher);
+    PartitionId(u32::try_from(hasher.finish() >> 32).unwrap_or_default())
+}
