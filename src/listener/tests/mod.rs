@@ -169,7 +169,7 @@ impl Server {
 
 /// Counters that nobody reads.
 fn telemetry() -> Arc<crate::telemetry::counters::Telemetry> {
-    Arc::new(crate::telemetry::counters::Telemetry {})
+    crate::telemetry::counters::Telemetry::new()
 }
 
 /// An address as if the operator had written it.
