@@ -10,6 +10,7 @@ use super::error::{Fault, Faults, nearest};
 pub struct Key {
     /// With dots; `*` stands for a name that the operator chooses, and for each [[route]].
     pub name: &'static str,
+    /// How its value is written.
     pub kind: Kind,
     /// As it is written in a file. `None`: there is none, or it depends on the host.
     pub default: Option<&'static str>,
@@ -24,7 +25,9 @@ pub enum Kind {
     Text,
     /// Strings in brackets.
     List,
+    /// A whole number.
     Integer,
+    /// `true` or `false`.
     Boolean,
 }
 

@@ -7,7 +7,9 @@ use super::error::{Fault, Faults};
 /// A table with its name; a table that is not there has no keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Section<'a> {
+    /// With dots; empty for the top level.
     name: String,
+    /// `None`: not written.
     table: Option<&'a Table>,
 }
 
