@@ -1,5 +1,5 @@
-//! Where a server is, read from its URL: tls://host[:853], https://host[:443]/path[{?dns}], udp://ip[:53],
-//! tcp://ip[:53]. What is *not* here: names of presets and of [server.*] (`servers`).
+//! Where a server is, read from its URL: `tls://host[:853]`, `https://host[:443]/path[{?dns}]`, `udp://ip[:53]`,
+//! `tcp://ip[:53]`. What is *not* here: names of presets and of `[server.*]` (`servers`).
 
 use super::settings::{DohMethod, Endpoint, Host};
 use crate::wire::name::{Name, NameError};

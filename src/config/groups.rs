@@ -34,7 +34,7 @@ pub(crate) struct Routing {
     pub(crate) routes: Vec<RouteSpec>,
 }
 
-/// Reads the default group, [group.*] and [[route]], and checks them against each other.
+/// Reads the default group, `[group.*]` and `[[route]]`, and checks them against each other.
 pub(crate) fn read(
     root: &Section<'_>,
     servers: &mut Servers,
@@ -158,7 +158,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Reads [[route]]; also tells whether every one could be read.
+/// Reads `[[route]]`; also tells whether every one could be read.
 fn read_routes(root: &Section<'_>, drafts: &[Draft<'_>], faults: &mut Faults) -> (Vec<RouteSpec>, bool) {
     let items = root.node("route").and_then(|node| node.list().ok()).unwrap_or_default();
     let routes: Vec<RouteSpec> = items.iter().filter_map(|item| read_route(item, drafts, faults)).collect();

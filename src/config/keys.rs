@@ -8,7 +8,7 @@ use super::error::{Fault, Faults, nearest};
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// With dots; `*` stands for a name that the operator chooses, and for each [[route]].
+    /// With dots; `*` stands for a name that the operator chooses, and for each `[[route]]`.
     pub name: &'static str,
     /// How its value is written.
     pub kind: Kind,
@@ -196,7 +196,7 @@ fn check_table(table: &Table, prefix: &[&str], faults: &mut Faults) {
     }
 }
 
-/// Goes on into tables and, for [[route]], into each of them. A section that is no table is an error.
+/// Goes on into tables and, for `[[route]]`, into each of them. A section that is no table is an error.
 fn check_value(entry: &Entry, path: &[&str], faults: &mut Faults) {
     if children(path).is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! Servers: presets, tables [server.NAME] and URLs, turned into what transports connect to. What is *not* here: which
+//! Servers: presets, tables `[server.NAME]` and URLs, turned into what transports connect to. What is *not* here: which
 //! group has which server (`groups`).
 
 use super::document::{Node, Text};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Every server that a group has named so far, and the tables that more can be made from.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    /// [server.*] by name; `None`: wrong, and reported where it stands.
+    /// `[server.*]` by name; `None`: wrong, and reported where it stands.
     defined: BTreeMap<String, Option<Server>>,
     /// In the order in which groups named them.
     used: Vec<Server>,
@@ -33,7 +33,7 @@ pub(crate) struct Server {
 }
 
 impl Servers {
-    /// Reads [server.*].
+    /// Reads `[server.*]`.
     pub(crate) fn read(section: &Section<'_>, texts: &[Text], faults: &mut Faults) -> Self {
         let defined = section
             .children()
@@ -123,7 +123,7 @@ impl Servers {
     }
 }
 
-/// One table [server.NAME] while it is read.
+/// One table `[server.NAME]` while it is read.
 struct Definition<'a> {
     /// The table's own name.
     name: &'a str,

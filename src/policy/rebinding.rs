@@ -165,7 +165,9 @@ mod tests {
                 Some(ede.text.into_owned())
             }
             Verdict::Pass => None,
-            other => panic!("{other:?}"),
+            verdict @ (Verdict::Accept | Verdict::Answer(_) | Verdict::Refuse(..) | Verdict::Drop) => {
+                panic!("{verdict:?}")
+            }
         }
     }
 

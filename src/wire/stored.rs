@@ -755,6 +755,25 @@ mod tests {
         }
 
         #[test]
+        fn no_octets_of_a_server_make_storing_or_rendering_panic(
+            counts in [0_u8..4, 0..4, 0..4],
+            tail in prop::collection::vec(prop_oneof![Just(0), Just(0xc0), 0_u8..30, any::<u8>()], 0..120),
+            rule in rules(),
+            (authority, limit) in (any::<bool>(), 0_usize..200),
+        ) {
+            let [answers, authorities, additionals] = counts;
+            let mut octets = vec![0, 0, 0x80, 0, 0, 1, 0, answers, 0, authorities, 0, additionals];
+            octets.extend_from_slice(&[1, b'a', 0, 0, 1, 0, 1]);
+            octets.extend_from_slice(&tail);
+            if let Ok(response) = ResponseRef::parse(&octets) {
+                let answer = StoredAnswer::from_response(&response, Keep { authority, authentic_data: true });
+                let answer = answer.clamp_ttls(Ttl(5), Ttl(3600));
+                prop_assert!(answer.question().matches(&response.question()));
+                render_into(&answer, &Asked::a_with_edns("a."), rule, limit);
+            }
+        }
+
+        #[test]
         fn a_reply_never_passes_its_limit(message in samples::responses(), limit in 0_usize..600, edns: bool) {
             let asked = Asked::new(1, &message.queries[0], edns.then_some(true));
             let reply = render_into(&stored(&message, ALL), &asked, TtlRule::Keep, limit);
