@@ -1,11 +1,11 @@
 //! A stored answer and its times: when stored, how long fresh, how long it may be served stale, how often asked for,
 //! and the failures to get a newer one. Where entries are kept is `slots`' business, which of them go `eviction`'s.
 
-use super::Found;
 use super::eviction::Place;
 use super::key::{HashedKey, Variant};
 use super::lifetime::{Ticks, failure_secs, next_failure, ticks};
 use super::slots::{SlotId, allocated};
+use super::{Found, Lookup};
 use crate::wire::stored::StoredAnswer;
 
 /// Times a look-up must have found an entry before it is worth refreshing ahead.
@@ -189,17 +189,17 @@ impl Entry {
     }
 
     /// Notes a failure to get a newer answer. The answer stays as long as it is of use; then `reply` takes its place.
+    /// A failure while the one before still counts is of the same outage and does not double the wait.
     pub(super) fn fail(&mut self, reply: StoredAnswer, serving: &Serving, now: Ticks) {
-        if self.is_failing(now) {
-            return;
-        }
         if self.phase(serving, now) == Phase::Dead {
             self.answer = reply;
             self.lifetime_secs = 0;
             self.marks.set(Marks::FAILURE);
         }
-        self.failures = next_failure(self.failures, self.failed, now);
-        self.failed = now;
+        if !self.is_failing(now) {
+            self.failures = next_failure(self.failures, self.failed, now);
+            self.failed = now;
+        }
     }
 
     /// Forgets failures. False when nothing of the entry is left.
@@ -228,31 +228,40 @@ impl Entry {
         }
     }
 
+    /// Returns what a look-up at `now` finds, and counts it.
+    pub(super) fn look(&mut self, serving: &Serving, now: Ticks) -> Lookup {
+        let lookup = match self.phase(serving, now) {
+            Phase::Fresh if self.wants_refresh(serving, now) => {
+                Lookup::FreshRefreshDue(self.found(self.stored, now, false))
+            }
+            Phase::Fresh => Lookup::Fresh(self.found(self.stored, now, false)),
+            Phase::Stale => Lookup::Stale(self.found(self.stored, now, self.is_failing(now))),
+            Phase::Dead if self.marks.has(Marks::FAILURE) && self.is_failing(now) => {
+                Lookup::Fresh(self.found(self.failed, now, true))
+            }
+            Phase::Dead => Lookup::Miss,
+        };
+        self.uses = self.uses.saturating_add(1).min(USES_WORTH_A_REFRESH);
+        self.frequency = self.frequency.saturating_add(1).min(MAX_FREQUENCY);
+        lookup
+    }
+
     /// True once a life, in its last tenth, for what was asked for before.
-    pub(super) fn wants_refresh(&mut self, serving: &Serving, now: Ticks) -> bool {
+    fn wants_refresh(&mut self, serving: &Serving, now: Ticks) -> bool {
         let due = serving.prefetch
             && self.uses >= USES_WORTH_A_REFRESH
             && !self.marks.has(Marks::REFRESH_ASKED)
-            && self.stored.until(now) * 10 >= ticks(self.lifetime_secs) * 9;
+            && self.stored.until(now) * 10 >= ticks(self.lifetime_secs) * 9
+            && !self.is_failing(now);
         if due {
             self.marks.set(Marks::REFRESH_ASKED);
         }
         due
     }
 
-    /// Notes a look-up.
-    pub(super) fn touch(&mut self) {
-        self.uses = self.uses.saturating_add(1).min(USES_WORTH_A_REFRESH);
-        self.frequency = self.frequency.saturating_add(1).min(MAX_FREQUENCY);
-    }
-
-    /// Returns what a look-up at `now` finds.
-    pub(super) fn found(&self, now: Ticks) -> Found {
-        let since = if self.marks.has(Marks::FAILURE) { self.failed } else { self.stored };
-        Found {
-            answer: self.answer.clone(), // a count, not the octets
-            age_secs: since.secs_until(now),
-            failure: self.is_failing(now),
-        }
+    /// Hands the answer out.
+    fn found(&self, since: Ticks, now: Ticks, failure: bool) -> Found {
+        // The clone counts a reference, it copies no octets.
+        Found { answer: self.answer.clone(), age_secs: since.secs_until(now), failure }
     }
 }

@@ -34,7 +34,9 @@ impl Ticks {
 
     /// Returns the time from `epoch` to `now`; zero if that lies before.
     pub(super) fn since(epoch: Instant, now: Instant) -> Self {
-        let tenths = now.saturating_duration_since(epoch).as_millis() / 100;
+        let elapsed = now.saturating_duration_since(epoch);
+        let tenths =
+            elapsed.as_secs() * u64::from(Self::PER_SECOND) + u64::from(elapsed.subsec_millis() / 100);
         Self(u32::try_from(tenths).unwrap_or(u32::MAX))
     }
 

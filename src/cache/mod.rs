@@ -5,14 +5,14 @@
 //! question, locks one of the shards for some tens of nanoseconds and counts a reference. It does not allocate, does not
 //! render and does not know clients. Whether an answer deserves to be here was decided by the caller.
 
-pub(crate) mod entry;
-pub(crate) mod eviction;
+mod entry;
+mod eviction;
 pub mod key;
-pub(crate) mod lifetime;
+mod lifetime;
 #[cfg(test)]
 mod samples;
-pub(crate) mod shard;
-pub(crate) mod slots;
+mod shard;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -122,6 +122,7 @@ impl Cache {
         if let Some(mut shard) = self.shard(&hashed) {
             match terms.fate {
                 Fate::Kept { secs } => {
+                    // Shared by the cache and the caller: the clone counts a reference.
                     let newcomer = Newcomer { answer: answer.clone(), lifetime_secs: secs };
                     shard.store(&hashed, newcomer, now);
                 }

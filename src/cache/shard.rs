@@ -71,18 +71,10 @@ impl Shard {
     /// Looks an answer up. Allocates nothing.
     pub(super) fn lookup(&mut self, key: &HashedKey<'_, '_>, now: Ticks) -> Lookup {
         let serving = self.limits.serving;
-        let Some(entry) = self.find(key).and_then(|id| self.slots.get_mut(id)) else {
-            return Lookup::Miss;
-        };
-        let lookup = match entry.phase(&serving, now) {
-            Phase::Fresh if entry.wants_refresh(&serving, now) => Lookup::FreshRefreshDue(entry.found(now)),
-            Phase::Fresh => Lookup::Fresh(entry.found(now)),
-            Phase::Stale => Lookup::Stale(entry.found(now)),
-            Phase::Dead if entry.is_failing(now) => Lookup::Fresh(entry.found(now)),
-            Phase::Dead => Lookup::Miss,
-        };
-        entry.touch();
-        lookup
+        match self.find(key).and_then(|id| self.slots.get_mut(id)) {
+            Some(entry) => entry.look(&serving, now),
+            None => Lookup::Miss,
+        }
     }
 
     /// Stores an answer in place of what was known.

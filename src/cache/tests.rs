@@ -38,7 +38,8 @@ impl Bench {
     /// A look-up in one word and, if something was found, its age.
     fn look(&self, name: &Name) -> (&'static str, u32) {
         match self.cache.lookup(&key(name), self.now) {
-            Lookup::Fresh(found) if found.failure && found.answer.rcode() == Rcode::SERVFAIL => {
+            Lookup::Fresh(found) if found.failure => {
+                assert_eq!(found.answer.rcode(), Rcode::SERVFAIL);
                 ("failure", found.age_secs)
             }
             Lookup::Fresh(found) => ("fresh", found.age_secs),
@@ -185,7 +186,7 @@ fn a_fresh_denial_ends_a_stale_answer_even_when_it_may_not_be_kept() {
         match bench.cache.lookup(&key(&ghost), bench.now) {
             Lookup::Fresh(found) => assert_eq!((found.answer.rcode(), minimum), (Rcode::NXDOMAIN, 300)),
             Lookup::Miss => assert_eq!(minimum, 0),
-            other => panic!("{other:?}"),
+            Lookup::FreshRefreshDue(_) | Lookup::Stale(_) => panic!("{minimum}"),
         }
     }
 }
@@ -267,6 +268,35 @@ fn a_failure_marks_an_answer_of_use_and_replaces_a_dead_one() {
     bench.advance(86_400);
     bench.fail(&www);
     assert_eq!(bench.look(&www), ("failure", 0));
+}
+
+#[test]
+fn a_marked_answer_that_dies_is_neither_served_nor_taken_for_a_failure() {
+    let mut bench = Bench::new(&CacheSettings { max_stale: Duration::from_secs(100), ..settings() });
+    let www = name("www.example.");
+    bench.store(&www, 300, 1);
+    bench.advance(398);
+    bench.fail(&www);
+    assert_eq!(bench.word(&www), "stale, failing");
+    bench.advance(2);
+    assert_eq!(bench.word(&www), "miss");
+    bench.fail(&www);
+    assert_eq!(bench.look(&www), ("failure", 2));
+    bench.advance(3);
+    assert_eq!(bench.word(&www), "miss");
+}
+
+#[test]
+fn no_refresh_is_due_while_one_just_failed() {
+    let mut bench = Bench::new(&settings());
+    let www = name("www.example.");
+    bench.store(&www, 300, 1);
+    assert_eq!([bench.word(&www), bench.word(&www)], ["fresh"; 2]);
+    bench.advance(280);
+    bench.fail(&www);
+    assert_eq!(bench.word(&www), "fresh");
+    bench.advance(5);
+    assert_eq!(bench.word(&www), "refresh");
 }
 
 #[test]
@@ -460,31 +490,33 @@ fn more_hits_than_lru_in_a_flood_of_random_names() {
     assert!(ours * 100 > lru * 115, "{ours} against {lru} of {}", questions.len());
 }
 
+/// Asks for and stores names at random; returns how many were found.
+fn hammer(bench: &Bench, seed: u64) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let hits = (0..5000).filter(|_| {
+        let item = random.u32(0..3000);
+        let name = name(&format!("{item}.example."));
+        let found = bench.serial(&name);
+        assert!(found.is_none_or(|found| found == item));
+        if found.is_none() {
+            bench.store(&name, 300, item);
+        }
+        found.is_some()
+    });
+    let hits = hits.count();
+    bench.cache.purge(Some(name("7.example.").view()));
+    hits
+}
+
 #[test]
 fn threads_share_it() {
     let bench = Bench::new(&CacheSettings { max_size: 300_000, ..settings() });
     let hits: usize = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
-            .map(|worker| {
-                let bench = &bench;
-                scope.spawn(move || {
-                    let mut random = fastrand::Rng::with_seed(worker);
-                    let mut hits = 0;
-                    for _ in 0..5000 {
-                        let item = random.u32(0..3000);
-                        let name = name(&format!("{item}.example."));
-                        match bench.serial(&name) {
-                            Some(found) => {
-                                assert_eq!(found, item);
-                                hits += 1;
-                            }
-                            None => {
-                                bench.store(&name, 300, item);
-                            }
-                        }
-                    }
-                    bench.cache.purge(Some(self::name("7.example.").view()));
-                    hits
+            .map(|seed| {
+                scope.spawn({
+                    let bench = &bench;
+                    move || hammer(bench, seed)
                 })
             })
             .collect();
@@ -514,7 +546,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         1 => (0..8u8).prop_map(|key| Deed::Fail { key }),
         6 => (0..8u8).prop_map(|key| Deed::Look { key }),
         1 => (0..2u8).prop_map(|name| Deed::Purge { name }),
-        3 => prop_oneof![1..10u64, 100..400u64, Just(1000)].prop_map(|secs| Deed::Wait { secs }),
+        3 => prop_oneof![1..10u64, 100..400u64, 490..500u64, Just(1000)].prop_map(|secs| Deed::Wait { secs }),
     ];
     proptest::collection::vec(one, 1..120)
 }
@@ -590,6 +622,7 @@ proptest! {
                         continue;
                     }
                     let known = known.unwrap();
+                    prop_assert!(!(is_fresh && found.failure), "a fresh answer is no failure");
                     prop_assert_eq!(serial(&found.answer), known.serial);
                     prop_assert_eq!(u64::from(found.age_secs), age);
                     prop_assert_eq!(is_fresh, age < known.secs);

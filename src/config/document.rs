@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub(crate) struct Text {
     /// What an error calls it: the file's path, `environment`, `command line`.
     pub(crate) name: String,
+    /// What it says.
     pub(crate) text: String,
     /// Where relative paths in it start.
     pub(crate) folder: PathBuf,
@@ -29,17 +30,24 @@ pub(crate) struct Place {
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
+    /// Where it stands.
     pub(crate) place: Place,
+    /// What it is.
     pub(crate) value: Value,
 }
 
 /// The kinds of value that our keys use; the rest of TOML is `Foreign`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
+    /// A string.
     Text(String),
+    /// A whole number.
     Integer(i64),
+    /// `true` or `false`.
     Boolean(bool),
+    /// An array, also one of tables.
     List(Vec<Node>),
+    /// A table.
     Table(Table),
     /// Floats, dates, integers past 64 bits: no key has one, so only the name of the kind is kept.
     Foreign(&'static str),
@@ -53,6 +61,7 @@ pub(crate) type Table = BTreeMap<String, Entry>;
 pub(crate) struct Entry {
     /// Where the key itself stands.
     pub(crate) key: Place,
+    /// Its value.
     pub(crate) node: Node,
 }
 

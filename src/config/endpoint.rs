@@ -1,5 +1,5 @@
-//! Where a server is, read from its URL: tls://host[:853], https://host[:443]/path[{?dns}], udp://ip[:53],
-//! tcp://ip[:53]. What is *not* here: names of presets and of [server.*] (`servers`).
+//! Where a server is, read from its URL: `tls://host[:853]`, `https://host[:443]/path[{?dns}]`, `udp://ip[:53]`,
+//! `tcp://ip[:53]`. What is *not* here: names of presets and of `[server.*]` (`servers`).
 
 use super::settings::{DohMethod, Endpoint, Host};
 use crate::wire::name::{Name, NameError};
@@ -15,38 +15,55 @@ const DNS_PORT: u16 = 53;
 /// Why a text is no URL of a server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlError {
+    /// Nothing that looks like a URL.
     #[error("not a URL of a server")]
     NoScheme,
+    /// A protocol that we know and do not speak.
     #[error("{0}:// is not supported yet")]
     NotYet(&'static str),
+    /// HTTP without TLS.
     #[error("http:// would send queries unencrypted")]
     Http,
+    /// A protocol that we do not know.
     #[error("unknown scheme {0}://")]
     UnknownScheme(String),
+    /// Nothing behind `://`.
     #[error("the host is missing")]
     NoHost,
+    /// No domain name.
     #[error("the host {host:?} is not a name")]
     BadHost {
+        /// As written.
         host: String,
+        /// What is wrong with it.
         #[source]
         error: NameError,
     },
+    /// A domain name, but not of a host.
     #[error("the host {0:?} is not a host name")]
     NotHostName(String),
+    /// As written.
     #[error("{0:?} is not a port from 1 to 65535")]
     BadPort(String),
+    /// As written.
     #[error("{0:?} is not an IPv6 address in brackets")]
     BadBracket(String),
+    /// Something before an `@`.
     #[error("a user name in a URL is not supported")]
     UserInfo,
+    /// A name where an address has to be.
     #[error("plain servers are given by address, not by name")]
     PlainName,
+    /// A path where none belongs.
     #[error("{0}:// has no path")]
     UnexpectedPath(&'static str),
+    /// No path where one belongs.
     #[error("the path is missing")]
     NoPath,
+    /// Characters that need escaping, a query or a fragment.
     #[error("the path has characters that do not belong there")]
     BadPath,
+    /// A template other than `{?dns}` at the end.
     #[error("only the template {{?dns}} may follow the path")]
     BadTemplate,
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// All that is wrong with a configuration: at least one error, in the order of the texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
+    /// In the order of the texts.
     faults: Vec<Fault>,
     /// What the errors' places point into. Shared: an error travels to the log and to systemd.
     texts: Arc<Vec<Text>>,
@@ -28,8 +29,11 @@ pub enum Appearance {
 pub struct Fault {
     /// `None`: about a file as a whole, or about no file.
     place: Option<Place>,
+    /// What is wrong, beginning with the key.
     message: String,
+    /// Beside the caret: what was expected.
     label: Option<String>,
+    /// What to do.
     help: Option<String>,
 }
 

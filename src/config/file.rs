@@ -11,10 +11,15 @@ use toml::de::{DeTable, DeValue};
 /// Reads `source`, the text with index `text`, as TOML. Syntax errors go to `faults`; what could be understood beside them is returned.
 pub(crate) fn parse(text: usize, source: &str, faults: &mut Faults) -> Table {
     let (document, errors) = DeTable::parse_recoverable(source);
-    let mut broken = Vec::new();
+    let mut broken: Vec<Range<usize>> = Vec::new();
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        broken.push(lines_of(source, &span));
+        let lines = lines_of(source, &span);
+        // One error a line: what the parser says next is about its own guess.
+        if broken.contains(&lines) {
+            continue;
+        }
+        broken.push(lines);
         faults.push(Fault::at(&Place { text, span }, format!("not TOML: {}", error.message())));
     }
     let mut table = convert_table(text, document.into_inner());
@@ -38,17 +43,16 @@ fn prune(table: &mut Table, broken: &[Range<usize>]) {
     }
     table.retain(|_, entry| !broken.iter().any(|lines| lines.contains(&entry.key.span.start)));
     for entry in table.values_mut() {
-        match &mut entry.node.value {
-            Value::Table(inner) => prune(inner, broken),
-            Value::List(items) => {
-                for item in items {
-                    if let Value::Table(inner) = &mut item.value {
-                        prune(inner, broken);
-                    }
-                }
-            }
-            Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Foreign(_) => {}
-        }
+        prune_value(&mut entry.node, broken);
+    }
+}
+
+/// Goes on into tables and lists of them.
+fn prune_value(node: &mut Node, broken: &[Range<usize>]) {
+    match &mut node.value {
+        Value::Table(inner) => prune(inner, broken),
+        Value::List(items) => items.iter_mut().for_each(|item| prune_value(item, broken)),
+        Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Foreign(_) => {}
     }
 }
 

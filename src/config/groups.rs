@@ -18,18 +18,23 @@ const DEFAULT_UPSTREAMS: [&str; 2] = ["quad9", "cloudflare"];
 
 /// A group while its members are checked: what the operator wrote beside what it means.
 struct Draft<'a> {
+    /// What the group will be.
     spec: GroupSpec,
     /// Of each member, where it was named; `None` for the built-in ones.
     named_at: Vec<Option<&'a Node>>,
+    /// Something about its members was wrong and has been reported: what is missing now proves nothing.
+    broken: bool,
 }
 
 /// Groups and routes that fit together.
 pub(crate) struct Routing {
+    /// The default group first.
     pub(crate) groups: Vec<GroupSpec>,
+    /// In the order of the file.
     pub(crate) routes: Vec<RouteSpec>,
 }
 
-/// Reads the default group, [group.*] and [[route]], and checks them against each other.
+/// Reads the default group, `[group.*]` and `[[route]]`, and checks them against each other.
 pub(crate) fn read(
     root: &Section<'_>,
     servers: &mut Servers,
@@ -56,14 +61,20 @@ pub(crate) fn read(
         }
         drafts.push(read_group(name, &section, servers, faults));
     }
-    let routes = read_routes(root, &drafts, faults);
+    let (routes, complete) = read_routes(root, &drafts, faults);
     let routed: HashSet<usize> = routes.iter().map(|route| route.group).collect();
     for (index, draft) in drafts.iter_mut().enumerate() {
         let routed = index != 0 && routed.contains(&index);
-        check_plaintext(draft, routed, servers, listen, faults);
+        // A route that could not be read may be the one that names this group.
+        if routed || index == 0 || complete {
+            check_plaintext(draft, routed, servers, faults);
+        }
+        check_loops(draft, servers, listen, faults);
         draft.spec.own = routed && all_own(&draft.spec, servers);
     }
-    check_names(&drafts, servers, faults);
+    if drafts.first().is_some_and(|draft| !draft.broken) {
+        check_names(&drafts, servers, faults);
+    }
     Routing { groups: drafts.into_iter().map(|draft| draft.spec).collect(), routes }
 }
 
@@ -94,23 +105,26 @@ fn read_group<'a>(
             own: false,
         },
         named_at: Vec::new(),
+        broken: false,
     };
     let key = section.key_name("upstreams");
     let Some(node) = section.node("upstreams") else {
         if name == DEFAULT {
-            draft.add_built_in(servers, faults);
+            draft.add_built_in(servers);
         }
         return draft;
     };
-    let Some(items) = faults.keep(node.list().map_err(|fault| fault.of_key(&key))) else { return draft };
-    if items.is_empty() {
+    let items = faults.keep(node.list().map_err(|fault| fault.of_key(&key))).unwrap_or_else(|| {
+        draft.broken = true;
+        &[]
+    });
+    if items.is_empty() && !draft.broken {
         faults.push(node.fault(format!("{key} is empty"), "expected at least one server"));
     }
     for item in items {
-        match servers.resolve(item) {
-            Ok(Some(index)) => draft.add(index, item, &key, faults),
-            Ok(None) => {}
-            Err(fault) => faults.push(fault.of_key(&key)),
+        match faults.keep(servers.resolve(item).map_err(|fault| fault.of_key(&key))).flatten() {
+            Some(index) => draft.add(index, item, &key, faults),
+            None => draft.broken = true,
         }
     }
     draft
@@ -128,16 +142,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds the servers that a configuration without `upstreams` uses.
-    fn add_built_in(&mut self, servers: &mut Servers, faults: &mut Faults) {
-        for name in DEFAULT_UPSTREAMS {
-            let node = Node {
-                place: super::document::Place { text: usize::MAX, span: 0..0 },
-                value: Value::Text(name.to_owned()),
-            };
-            if let Some(index) = faults.keep(servers.resolve(&node)).flatten() {
-                self.spec.members.push(index);
-                self.named_at.push(None);
-            }
+    fn add_built_in(&mut self, servers: &mut Servers) {
+        for index in DEFAULT_UPSTREAMS.iter().filter_map(|name| servers.built_in(name)) {
+            self.spec.members.push(index);
+            self.named_at.push(None);
         }
     }
 
@@ -150,10 +158,12 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Reads [[route]].
-fn read_routes(root: &Section<'_>, drafts: &[Draft<'_>], faults: &mut Faults) -> Vec<RouteSpec> {
-    let Some(items) = root.node("route").and_then(|node| node.list().ok()) else { return Vec::new() };
-    items.iter().filter_map(|item| read_route(item, drafts, faults)).collect()
+/// Reads `[[route]]`; also tells whether every one could be read.
+fn read_routes(root: &Section<'_>, drafts: &[Draft<'_>], faults: &mut Faults) -> (Vec<RouteSpec>, bool) {
+    let items = root.node("route").and_then(|node| node.list().ok()).unwrap_or_default();
+    let routes: Vec<RouteSpec> = items.iter().filter_map(|item| read_route(item, drafts, faults)).collect();
+    let complete = routes.len() == items.len();
+    (routes, complete)
 }
 
 /// Reads one route; what is missing or wrong is reported.
@@ -189,31 +199,35 @@ fn read_route(item: &Node, drafts: &[Draft<'_>], faults: &mut Faults) -> Option<
     Some(RouteSpec { domains: domains?, types: types.unwrap_or_default(), group: group? })
 }
 
-/// Reports plain servers where they must not be, and those that are ourselves.
-fn check_plaintext(
-    draft: &Draft<'_>,
-    routed: bool,
-    servers: &Servers,
-    listen: &[Listen],
-    faults: &mut Faults,
-) {
-    let name = &draft.spec.name;
+/// Reports plain servers where no route asks for them.
+fn check_plaintext(draft: &Draft<'_>, routed: bool, servers: &Servers, faults: &mut Faults) {
+    if routed {
+        return;
+    }
+    let group = &draft.spec.name;
     for (at, index) in draft.spec.members.iter().enumerate() {
         let Some(server) = servers.get(*index).filter(|server| server.spec.endpoint.is_plaintext()) else {
             continue;
         };
-        let server = &server.spec;
-        if !routed {
-            let fault = draft.fault(
-                at,
-                format!("{} is plain DNS, and no [[route]] names the group {name}", server.name),
-                "unencrypted servers answer only names that a route gives them",
-            );
-            faults.push(fault.with_help(
-                "put it in a [group.NAME] of its own, and add a [[route]] with its domains and that group",
-            ));
-        } else if listen.iter().any(|listen| server.endpoint.address() == Some(listen.address)) {
-            let message = format!("{} is an address that we listen on ourselves", server.name);
+        let server = &server.spec.name;
+        let message = if group == DEFAULT {
+            format!("upstreams: {server} is plain DNS, which the default group never sends")
+        } else {
+            format!("{server} is plain DNS, and no [[route]] names the group {group}")
+        };
+        let fault = draft.fault(at, message, "unencrypted servers answer only names that a route gives them");
+        faults.push(fault.with_help(
+            "put it in a [group.NAME] of its own, and add a [[route]] with its domains and that group",
+        ));
+    }
+}
+
+/// Reports plain servers that are ourselves: a query would never get out.
+fn check_loops(draft: &Draft<'_>, servers: &Servers, listen: &[Listen], faults: &mut Faults) {
+    for (at, index) in draft.spec.members.iter().enumerate() {
+        let address = servers.get(*index).and_then(|server| server.spec.endpoint.address());
+        if let Some(address) = address.filter(|address| listen.iter().any(|ours| ours.address == *address)) {
+            let message = format!("{address} is an address that we listen on ourselves");
             faults.push(draft.fault(at, message, "queries would go round in circles"));
         }
     }

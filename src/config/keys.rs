@@ -8,8 +8,9 @@ use super::error::{Fault, Faults, nearest};
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// With dots; `*` stands for a name that the operator chooses, and for each [[route]].
+    /// With dots; `*` stands for a name that the operator chooses, and for each `[[route]]`.
     pub name: &'static str,
+    /// How its value is written.
     pub kind: Kind,
     /// As it is written in a file. `None`: there is none, or it depends on the host.
     pub default: Option<&'static str>,
@@ -24,7 +25,9 @@ pub enum Kind {
     Text,
     /// Strings in brackets.
     List,
+    /// A whole number.
     Integer,
+    /// `true` or `false`.
     Boolean,
 }
 
@@ -193,7 +196,7 @@ fn check_table(table: &Table, prefix: &[&str], faults: &mut Faults) {
     }
 }
 
-/// Goes on into tables and, for [[route]], into each of them. A section that is no table is an error.
+/// Goes on into tables and, for `[[route]]`, into each of them. A section that is no table is an error.
 fn check_value(entry: &Entry, path: &[&str], faults: &mut Faults) {
     if children(path).is_empty() {
         return;

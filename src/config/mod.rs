@@ -37,6 +37,7 @@ const DROP_IN_DIR: &str = "veildns.d";
 pub struct Source {
     /// `--config`; without it the usual places are tried, then the built-in default is used.
     pub path: Option<PathBuf>,
+    /// What wins over the files.
     pub overrides: Overrides,
 }
 
@@ -45,7 +46,9 @@ pub struct Source {
 /// # Errors
 /// Everything that is wrong with it, all files, variables and flags together.
 pub fn load(source: &Source) -> Result<Settings, ConfigErrors> {
-    let usual = || USUAL_PLACES.iter().map(PathBuf::from).find(|path| path.exists());
+    // One that we may not look at counts as there: reading it then says so.
+    let there = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
+    let usual = || USUAL_PLACES.iter().map(PathBuf::from).find(there);
     let path = source.path.clone().or_else(usual);
     let mut loading = Loading::default();
     if let Some(path) = &path {
@@ -77,8 +80,11 @@ fn folder_of(file: &Path) -> PathBuf {
 /// What has been read so far.
 #[derive(Default)]
 struct Loading {
+    /// Everything merged so far.
     root: Table,
+    /// What it was read from.
     texts: Vec<Text>,
+    /// What is wrong with it.
     faults: Faults,
 }
 

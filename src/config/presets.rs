@@ -13,10 +13,15 @@ use std::net::IpAddr;
 /// A public resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preset {
+    /// What `upstreams` calls it.
     pub name: &'static str,
+    /// Who runs it.
     pub operator: &'static str,
+    /// Where it answers DNS over HTTPS.
     pub doh: Option<PresetSite>,
+    /// Where it answers DNS over TLS.
     pub dot: Option<PresetSite>,
+    /// What it leaves out.
     pub filter: Filter,
     /// Does it validate? `None`: the sources disagree or are silent.
     pub dnssec: Option<bool>,
@@ -26,6 +31,7 @@ pub struct Preset {
     pub quic: bool,
     /// Known to answer DNS over HTTP/3.
     pub http3: bool,
+    /// What else to expect of it.
     pub quirks: &'static [Quirk],
     /// What an operator should know before choosing it.
     pub notice: Option<&'static str>,
@@ -34,6 +40,7 @@ pub struct Preset {
 /// Where a preset is under one protocol. `<id>` in host or path stands for an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresetSite {
+    /// Host name; the certificate has to be for it.
     pub host: &'static str,
     /// Empty for DNS over TLS.
     pub path: &'static str,
@@ -44,14 +51,19 @@ pub struct PresetSite {
 /// What a resolver leaves out on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
+    /// Nothing.
     None,
+    /// Malware and phishing.
     Malware,
+    /// Advertisements and trackers, and malware.
     Ads,
+    /// As `Ads`, and social networks.
     Social,
     /// Malware and adult content.
     Family,
     /// As `Family`, and ads.
     AdsFamily,
+    /// Child abuse.
     ChildAbuse,
     /// What the law of its country wants.
     ByLaw,
@@ -121,7 +133,9 @@ const ENDED: [Ended; 2] = [
 /// A preset with the protocol it is used over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
+    /// The row of the table.
     pub preset: &'static Preset,
+    /// Its side of the chosen protocol.
     site: PresetSite,
 }
 
@@ -149,6 +163,14 @@ pub(crate) fn nearest(wrong: &str) -> Option<&'static str> {
     error::nearest(wrong, PRESETS.iter().map(|preset| preset.name))
 }
 
+/// Finds the preset that an address belongs to.
+pub(crate) fn at(address: IpAddr) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| {
+        let sites = [preset.doh, preset.dot].into_iter().flatten();
+        sites.flat_map(|site| site.addresses).any(|text| text.parse() == Ok(address))
+    })
+}
+
 /// Says what became of a resolver that has ended, by the name of a former preset.
 pub fn ended(name: &str) -> Option<&'static Ended> {
     ENDED.iter().find(|ended| {
@@ -164,12 +186,15 @@ pub(crate) fn ended_host(host: &str) -> Option<&'static Ended> {
     })
 }
 
-impl Chosen {
+impl Preset {
     /// Returns true when it works only with an account id.
-    pub(crate) fn needs_account(&self) -> bool {
-        self.site.host.contains("<id>") || self.site.path.contains("<id>")
+    pub fn needs_account(&self) -> bool {
+        let mut sites = [self.doh, self.dot].into_iter().flatten();
+        sites.any(|site| site.host.contains("<id>") || site.path.contains("<id>"))
     }
+}
 
+impl Chosen {
     /// Returns the endpoint; `account` takes the place of `<id>`.
     pub fn endpoint(&self, account: &str) -> Endpoint {
         let host = self.site.host.replace("<id>", account);
@@ -219,12 +244,11 @@ mod tests {
 
     #[test]
     fn every_url_of_a_preset_is_one_that_an_operator_could_write() {
-        for preset in all() {
-            for suffix in ["", "-doh", "-dot"] {
-                let Some(chosen) = find(&format!("{}{suffix}", preset.name)) else { continue };
-                let made = chosen.endpoint("abc123");
-                assert_eq!(endpoint::parse(&endpoint::show(&made)), Ok(made), "{}{suffix}", preset.name);
-            }
+        let suffixes = ["", "-doh", "-dot"];
+        let names = all().iter().flat_map(|preset| suffixes.map(|suffix| format!("{}{suffix}", preset.name)));
+        for (name, chosen) in names.filter_map(|name| find(&name).map(|chosen| (name, chosen))) {
+            let made = chosen.endpoint("abc123");
+            assert_eq!(endpoint::parse(&endpoint::show(&made)), Ok(made), "{name}");
         }
     }
 
@@ -251,7 +275,7 @@ mod tests {
         let url = |name: &str| find(name).map(|chosen| endpoint::show(&chosen.endpoint("abc123")));
         assert_eq!(url("nextdns").as_deref(), Some("https://dns.nextdns.io/abc123"));
         assert_eq!(url("nextdns-dot").as_deref(), Some("tls://abc123.dns.nextdns.io"));
-        assert!(find("nextdns").is_some_and(|chosen| chosen.needs_account()));
+        assert!(find("nextdns").is_some_and(|chosen| chosen.preset.needs_account()));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use super::error::{Fault, Faults};
 /// A table with its name; a table that is not there has no keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Section<'a> {
+    /// With dots; empty for the top level.
     name: String,
+    /// `None`: not written.
     table: Option<&'a Table>,
 }
 
@@ -17,7 +19,7 @@ impl<'a> Section<'a> {
         Self { name: String::new(), table: Some(table) }
     }
 
-    /// Takes a table by itself: one of [[route]].
+    /// Takes a table by itself: one of `[[route]]`.
     pub(crate) fn named(name: &str, table: &'a Table) -> Self {
         Self { name: name.to_owned(), table: Some(table) }
     }
@@ -34,7 +36,7 @@ impl<'a> Section<'a> {
         Self { name: self.key_name(key), table }
     }
 
-    /// Returns the keys and values of a table of tables, such as [server.*].
+    /// Returns the keys and values of a table of tables, such as `[server.*]`.
     pub(crate) fn children(&self) -> impl Iterator<Item = (&'a str, Section<'a>, &'a Node)> + use<'a> {
         let parent = self.clone();
         let keys = parent.table.into_iter().flat_map(|table| table.iter());

@@ -1,4 +1,4 @@
-//! Servers: presets, tables [server.NAME] and URLs, turned into what transports connect to. What is *not* here: which
+//! Servers: presets, tables `[server.NAME]` and URLs, turned into what transports connect to. What is *not* here: which
 //! group has which server (`groups`).
 
 use super::document::{Node, Text};
@@ -9,13 +9,13 @@ use super::section::Section;
 use super::settings::{Endpoint, Host, ServerSpec};
 use super::values;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Every server that a group has named so far, and the tables that more can be made from.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    /// [server.*] by name; `None`: wrong, and reported where it stands.
+    /// `[server.*]` by name; `None`: wrong, and reported where it stands.
     defined: BTreeMap<String, Option<Server>>,
     /// In the order in which groups named them.
     used: Vec<Server>,
@@ -24,6 +24,7 @@ pub(crate) struct Servers {
 /// A server and what only the checks here need to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    /// What transports get.
     pub(crate) spec: Arc<ServerSpec>,
     /// The operator wrote its URL: it is no preset.
     pub(crate) own: bool,
@@ -32,12 +33,15 @@ pub(crate) struct Server {
 }
 
 impl Servers {
-    /// Reads [server.*].
+    /// Reads `[server.*]`.
     pub(crate) fn read(section: &Section<'_>, texts: &[Text], faults: &mut Faults) -> Self {
         let defined = section
             .children()
             .map(|(name, server, node)| {
-                (name.to_owned(), Definition { name, section: server, node, texts }.read(faults))
+                let definition = Definition { name, section: server, node, texts };
+                // What is no table has been reported with the keys.
+                let server = node.table().ok().and_then(|_| definition.read(faults));
+                (name.to_owned(), server)
             })
             .collect();
         Self { defined, used: Vec::new() }
@@ -49,13 +53,27 @@ impl Servers {
         let server = match self.defined.get(text) {
             Some(None) => return Ok(None),
             Some(Some(server)) => server.clone(),
-            None => self.from_reference(text, reference)?,
+            None => self.of_reference(text, reference)?,
         };
+        Ok(Some(self.enlist(server)))
+    }
+
+    /// Finds a server of the built-in default, as the operator may have changed it.
+    pub(crate) fn built_in(&mut self, name: &str) -> Option<usize> {
+        let server = match self.defined.get(name) {
+            Some(defined) => defined.clone()?,
+            None => from_preset(name, &presets::find(name)?),
+        };
+        Some(self.enlist(server))
+    }
+
+    /// Returns the index of a server, which is new or has been named before.
+    fn enlist(&mut self, server: Server) -> usize {
         if let Some(at) = self.used.iter().position(|used| used.spec == server.spec) {
-            return Ok(Some(at));
+            return at;
         }
         self.used.push(server);
-        Ok(Some(self.used.len() - 1))
+        self.used.len() - 1
     }
 
     /// Returns a server by its index.
@@ -70,9 +88,9 @@ impl Servers {
     }
 
     /// Makes a server of a preset's name or a URL.
-    fn from_reference(&self, text: &str, node: &Node) -> Result<Server, Fault> {
+    fn of_reference(&self, text: &str, node: &Node) -> Result<Server, Fault> {
         if let Some(chosen) = presets::find(text) {
-            if chosen.needs_account() {
+            if chosen.preset.needs_account() {
                 return Err(no_account(text, node));
             }
             return Ok(from_preset(text, &chosen));
@@ -92,14 +110,9 @@ impl Servers {
                 .with_help(ended.message);
         }
         if let Some((host, port)) = bare_host(text) {
-            let url = if port.is_none_or(|port| port == 53) {
-                format!("tls://{host}")
-            } else {
-                format!("tls://{text}")
-            };
-            return node
-                .fault(format!("{text:?} does not say how to reach it"), "expected a protocol in front")
-                .with_help(format!("write \"{url}\" for DNS over TLS; plain DNS is udp://{text}, in a group that a [[route]] names"));
+            let fault =
+                node.fault(format!("{text:?} does not say by which protocol"), "expected one in front");
+            return fault.with_help(suggest_url(text, &host, port));
         }
         let known = self.defined.keys().map(String::as_str);
         let fault = node.fault(format!("unknown server {text:?}"), error.help());
@@ -110,11 +123,15 @@ impl Servers {
     }
 }
 
-/// One table [server.NAME] while it is read.
+/// One table `[server.NAME]` while it is read.
 struct Definition<'a> {
+    /// The table's own name.
     name: &'a str,
+    /// The table's keys.
     section: Section<'a>,
+    /// The table as a whole, to point at.
     node: &'a Node,
+    /// What relative paths are relative to.
     texts: &'a [Text],
 }
 
@@ -131,7 +148,9 @@ impl Definition<'_> {
         let mut server = base?;
         let spec = Arc::make_mut(&mut server.spec);
         if spec.endpoint.is_plaintext() {
-            self.refuse_tls_keys(faults);
+            for key in ["addresses", "ca_file", "pins"] {
+                self.refuse(key, "has no meaning for plain DNS", faults);
+            }
         }
         if let Some(addresses) = addresses {
             spec.addresses = addresses;
@@ -146,39 +165,29 @@ impl Definition<'_> {
     /// Makes the server of `url`, or else of the preset with this name.
     fn base(&self, faults: &mut Faults) -> Option<Server> {
         let preset = presets::find(self.name);
-        let account = self.section.read("account", faults, account);
-        let written = self.section.node("url").is_some();
-        let parsed = self.section.read("url", faults, |node| {
-            let text = node.text()?;
-            endpoint::parse(text).map_err(|error| node.fault(format!("{text:?}: {error}"), error.help()))
-        });
-        if written {
-            return parsed.map(|place| self.with_url(place, preset.as_ref()));
+        if self.section.node("url").is_some() {
+            self.refuse("account", "has no meaning beside a url", faults);
+            let place = self.section.read("url", faults, |node| {
+                let text = node.text()?;
+                endpoint::parse(text).map_err(|error| node.fault(format!("{text:?}: {error}"), error.help()))
+            });
+            return Some(self.with_url(place?, preset.as_ref()));
         }
         let Some(chosen) = preset else {
             faults.push(self.no_url());
             return None;
         };
-        match (account, self.section.node("account")) {
-            (Some(account), _) if chosen.needs_account() => {
-                let mut server = from_preset(self.name, &chosen);
-                Arc::make_mut(&mut server.spec).endpoint = chosen.endpoint(&account);
-                Some(server)
-            }
-            (None, None) if chosen.needs_account() => {
-                faults.push(no_account(self.name, self.node));
-                None
-            }
-            (Some(_), Some(node)) => {
-                faults.push(node.fault(
-                    format!("{}: the preset {} has no accounts", self.section.key_name("account"), self.name),
-                    "leave it out",
-                ));
-                None
-            }
-            (None, Some(_)) => None,
-            (_, None) => Some(from_preset(self.name, &chosen)),
+        if !chosen.preset.needs_account() {
+            self.refuse("account", "has no meaning for this preset", faults);
+            return Some(from_preset(self.name, &chosen));
         }
+        if self.section.node("account").is_none() {
+            faults.push(no_account(self.name, self.node));
+        }
+        let account = self.section.read("account", faults, account)?;
+        let mut server = from_preset(self.name, &chosen);
+        Arc::make_mut(&mut server.spec).endpoint = chosen.endpoint(&account);
+        Some(server)
     }
 
     /// Makes a server of a written URL. A preset's addresses stay only for the preset's own host: another's
@@ -194,15 +203,10 @@ impl Definition<'_> {
         Server { spec: Arc::new(spec), own: true, notice }
     }
 
-    /// Reports what has no meaning without TLS.
-    fn refuse_tls_keys(&self, faults: &mut Faults) {
-        for key in ["addresses", "ca_file", "pins"] {
-            if let Some(node) = self.section.node(key) {
-                faults.push(node.fault(
-                    format!("{} has no meaning for plain DNS", self.section.key_name(key)),
-                    "leave it out",
-                ));
-            }
+    /// Reports a key that is written where it does nothing: an ignored key would be a false hope.
+    fn refuse(&self, key: &str, why: &str, faults: &mut Faults) {
+        if let Some(node) = self.section.node(key) {
+            faults.push(node.fault(format!("{} {why}", self.section.key_name(key)), "leave it out"));
         }
     }
 
@@ -271,18 +275,39 @@ fn ended_notice(place: &Endpoint) -> Option<String> {
     }
 }
 
-/// Recognises an address or host name without a protocol, with or without port.
-fn bare_host(text: &str) -> Option<(String, Option<u16>)> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some((Host::Address(address).to_string(), None));
+/// Says what a bare host or address was probably meant to be: a preset's address is that preset.
+fn suggest_url(text: &str, host: &Host, port: Option<u16>) -> String {
+    let preset = match host {
+        Host::Address(address) => presets::at(*address),
+        Host::Name(_) => None,
+    };
+    if let Some(preset) = preset {
+        return format!("write \"{}\": this is its address", preset.name);
     }
-    if let Ok(address) = text.parse::<std::net::SocketAddr>() {
-        return Some((Host::Address(address.ip()).to_string(), Some(address.port())));
+    let url = match port {
+        Some(port) if port != 53 => format!("tls://{host}:{port}"),
+        Some(_) | None => format!("tls://{host}"),
+    };
+    match host {
+        Host::Address(_) => format!(
+            "write \"{url}\" for DNS over TLS; plain DNS is \"udp://{text}\", in a group that a [[route]] names"
+        ),
+        Host::Name(_) => format!("write \"{url}\" for DNS over TLS, or \"https://{host}/dns-query\""),
+    }
+}
+
+/// Recognises an address or host name without a protocol, with or without port.
+fn bare_host(text: &str) -> Option<(Host, Option<u16>)> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some((Host::Address(address), None));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((Host::Address(address.ip()), Some(address.port())));
     }
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port.parse().ok()?)),
         None => (text, None),
     };
-    let named = host.contains('.') && endpoint::parse_host(host).is_ok();
-    named.then(|| (host.to_owned(), port))
+    let host = endpoint::parse_host(host).ok().filter(|_| host.contains('.'))?;
+    Some((host, port))
 }

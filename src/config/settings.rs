@@ -14,6 +14,7 @@ use std::time::Duration;
 pub struct Settings {
     /// Where it came from, for the start-up line.
     pub origin: Origin,
+    /// Addresses of the gateway itself.
     pub listen: Vec<Listen>,
     /// Worker threads; fixed at start.
     pub workers: usize,
@@ -21,18 +22,27 @@ pub struct Settings {
     pub servers: Vec<Arc<ServerSpec>>,
     /// Index 0 is the default group.
     pub groups: Vec<GroupSpec>,
+    /// In the order of the file.
     pub routes: Vec<RouteSpec>,
+    /// How long answers are kept.
     pub cache: CacheSettings,
+    /// What servers learn about clients.
     pub privacy: PrivacySettings,
+    /// Answers that point public names inwards.
     pub rebinding: RebindingSettings,
     /// `[policy] any`: what a query for every type gets.
     pub any: AnyQueries,
+    /// Whom we trust.
     pub tls: TlsSettings,
+    /// How long things may take.
     pub timeouts: Timeouts,
     /// Clients that are answered.
     pub access: Vec<IpNet>,
+    /// Every bound.
     pub limits: Limits,
+    /// What is logged.
     pub log: LogSettings,
+    /// Where metrics and health are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// What should be logged once at start or reload (a skipped built-in address is not among them: that shows at bind).
     pub notices: Vec<String>,
@@ -41,13 +51,16 @@ pub struct Settings {
 /// Where the settings came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// No file was found.
     BuiltIn,
+    /// This file, and what is merged after it.
     File(PathBuf),
 }
 
 /// An address to listen on, UDP and TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Listen {
+    /// Where.
     pub address: SocketAddr,
     /// A built-in one that the host lacks is skipped; a written one is an error.
     pub written: bool,
@@ -56,7 +69,9 @@ pub struct Listen {
 /// One server, equal to another exactly when connections to it may be kept over a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerSpec {
+    /// As the operator calls it; also the label of metrics.
     pub name: String,
+    /// Protocol and place.
     pub endpoint: Endpoint,
     /// Where to connect, in order; empty: look the host's name up through the other servers.
     pub addresses: Vec<IpAddr>,
@@ -64,7 +79,9 @@ pub struct ServerSpec {
     pub ca_file: Option<PathBuf>,
     /// SHA-256 of acceptable SPKIs (RFC 7858 §4.2); empty: any.
     pub pins: Vec<[u8; 32]>,
+    /// Share of queries under the weighted strategy, from 1.
     pub weight: u32,
+    /// Its AD bit may reach clients.
     pub trust_ad: bool,
 }
 
@@ -73,24 +90,34 @@ pub struct ServerSpec {
 pub enum Endpoint {
     /// DNS over TLS (RFC 7858).
     Dot {
+        /// Whose certificate is expected.
         host: Host,
+        /// Where it answers.
         port: u16,
     },
-    /// DNS over HTTPS (RFC 8484). `path` begins with `/`, without the template's `{?dns}`.
+    /// DNS over HTTPS (RFC 8484).
     Doh {
+        /// Whose certificate is expected, and the URL's authority.
         host: Host,
+        /// Where it answers.
         port: u16,
+        /// Begins with `/`; without the template's `{?dns}`.
         path: String,
+        /// How a query is sent.
         method: DohMethod,
     },
-    /// Plain DNS: only in a group that a route names.
+    /// Plain DNS over UDP: only in a group that a route names.
     PlainUdp {
+        /// Where it answers.
         address: SocketAddr,
     },
+    /// Plain DNS over TCP: only in a group that a route names.
     PlainTcp {
+        /// Where it answers.
         address: SocketAddr,
     },
 }
+
 impl Endpoint {
     /// True when queries leave unencrypted.
     pub fn is_plaintext(&self) -> bool {
@@ -109,7 +136,9 @@ impl Endpoint {
 /// A server's name or its address as written in a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
+    /// Verified as a DNS name; lower case, without the last dot.
     Name(String),
+    /// Verified as an IP address.
     Address(IpAddr),
 }
 impl std::fmt::Display for Host {
@@ -125,7 +154,9 @@ impl std::fmt::Display for Host {
 /// How a DNS over HTTPS query is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DohMethod {
+    /// RFC 8484 §4.1: the query is the body.
     Post,
+    /// RFC 8484 §4.1: the query is in the URL, where caches on the way can use it.
     Get,
 }
 
@@ -136,23 +167,30 @@ pub struct GroupSpec {
     pub name: String,
     /// Indexes into `Settings::servers`, in the operator's order.
     pub members: Vec<usize>,
+    /// How one of them is chosen.
     pub strategy: StrategyKind,
-    /// All members were written by the operator as [server.*] or URL and a route names the group: its names may have private addresses.
+    /// The operator wrote the URL of every member, and a route names the group: its names may have private
+    /// addresses. Never true of the default group, which answers the names of everybody.
     pub own: bool,
 }
 
 /// How a group chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StrategyKind {
+    /// Two random ones, the better by latency and load.
     Fastest,
+    /// The first that is well.
     Failover,
+    /// Random, by weight.
     Weighted,
+    /// Each in turn.
     RoundRobin,
 }
 
 /// Names and types that go to a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSpec {
+    /// Suffixes; the longest match of all routes wins.
     pub domains: Vec<Name>,
     /// Empty: every type.
     pub types: Vec<RecordType>,
@@ -160,37 +198,53 @@ pub struct RouteSpec {
     pub group: usize,
 }
 
+/// How long answers are kept, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheSettings {
     /// Octets; 0 turns the cache off.
     pub max_size: u64,
+    /// Floor under every TTL.
     pub min_ttl: Duration,
+    /// Ceiling over every TTL.
     pub max_ttl: Duration,
+    /// Ceiling for NXDOMAIN and NODATA (RFC 2308 §5).
     pub negative_max_ttl: Duration,
     /// 0 turns stale answers off.
     pub max_stale: Duration,
+    /// How long a client waits before a stale answer (RFC 8767 §5).
     pub stale_after: Duration,
+    /// Refresh popular entries ahead of their end.
     pub prefetch: bool,
 }
 
+/// What servers learn about clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivacySettings {
+    /// What they learn of the network.
     pub client_subnet: ClientSubnet,
+    /// Queries are padded (RFC 8467 §4.1).
     pub padding: bool,
 }
 
 /// What happens to the client's network (RFC 7871).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientSubnet {
+    /// Removed.
     Strip,
+    /// Removed, and servers are asked to add none (RFC 7871 §7.1.2).
     OptOut,
+    /// Sent on as the client wrote it.
     Forward,
+    /// This one instead, for every client.
     Fixed(IpNet),
 }
 
+/// Answers that point public names inwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RebindingSettings {
+    /// Such answers are dropped.
     pub protect: bool,
+    /// Suffixes of names that may.
     pub allow: Vec<Name>,
 }
 
@@ -204,24 +258,34 @@ pub enum AnyQueries {
     Forward,
 }
 
+/// Whom we trust.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsSettings {
+    /// Where roots come from.
     pub roots: Roots,
     /// Every *.pem in it is trusted besides; None when the directory is the default one and is not there.
     pub extra_ca_dir: Option<PathBuf>,
+    /// Nothing older is spoken.
     pub min_version: TlsVersion,
 }
+/// Sources of roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Roots {
+    /// Mozilla's, built in.
     Webpki,
+    /// The operating system's.
     System,
 }
+/// Versions of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsVersion {
+    /// RFC 5246.
     Tls12,
+    /// RFC 8446.
     Tls13,
 }
 
+/// How long things may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// All attempts of a query together.
@@ -237,10 +301,15 @@ pub struct Limits {
     pub max_inflight: usize,
     /// Share of one client prefix (/32, /56) of those.
     pub max_inflight_per_client: usize,
+    /// Clients waiting for one answer.
     pub waiters_per_flight: usize,
+    /// Connections of clients.
     pub tcp_connections: usize,
+    /// Share of one client prefix of those.
     pub tcp_connections_per_client: usize,
+    /// Queries waiting on one client connection.
     pub tcp_pipelined: usize,
+    /// An idle client connection is closed after this.
     pub tcp_idle: Duration,
     /// Reading one whole message.
     pub tcp_read: Duration,
@@ -250,10 +319,13 @@ pub struct Limits {
     pub max_connections: usize,
     /// Queries waiting for a connection of one server.
     pub pool_queue: usize,
+    /// Servers tried for one query.
     pub attempts: usize,
     /// Retries as a share of queries over 10 s, percent.
     pub retry_percent: u32,
+    /// Background refreshes at once.
     pub refresh_inflight: usize,
+    /// Lines waiting for the query log.
     pub query_log_queue: usize,
     /// Stop: how long waiting queries may take to end.
     pub drain_timeout: Duration,
@@ -281,28 +353,45 @@ impl Default for Limits {
     }
 }
 
+/// What is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
+    /// Least important that is written.
     pub level: LogLevel,
+    /// How a line looks.
     pub format: LogFormat,
+    /// Whether queries are logged, and where.
     pub queries: QueryLog,
 }
+/// Importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
+    /// Something does not work.
     Error,
+    /// Something may soon not work.
     Warn,
+    /// Changes of state.
     Info,
+    /// What happens to single queries, without names.
     Debug,
+    /// Everything.
     Trace,
 }
+/// Forms of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// For people.
     Text,
+    /// For programs: one JSON object a line.
     Json,
 }
+/// Where queries are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryLog {
+    /// Nowhere.
     Off,
+    /// Standard output.
     Stdout,
+    /// Appended to this file.
     File(PathBuf),
 }

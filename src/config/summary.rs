@@ -73,6 +73,7 @@ pub fn summary(settings: &Settings) -> String {
 /// Lines with a word on the left and text on the right.
 #[derive(Default)]
 struct Page {
+    /// Finished lines.
     text: String,
 }
 

@@ -75,6 +75,7 @@ fn an_empty_file_is_the_built_in_default() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one file with every key, then every setting")]
 fn every_key_of_the_file_reaches_the_settings() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("home.pem"), "").unwrap();
@@ -282,6 +283,47 @@ fn a_report_shows_the_line_with_a_caret_and_what_was_meant() {
 }
 
 #[test]
+fn one_mistake_is_one_error() {
+    for text in [
+        // What could look the name up is misspelt.
+        "upstreams = [\"qad9\", \"tls://dns.example\"]",
+        // The route that names the group is wrong.
+        "[group.lan]\nupstreams = [\"udp://192.0.2.1\"]\n[[route]]\ndomains = [\"lan\"]\ngroup = \"lann\"",
+        "upstreams = [\"home\"]\n[server.home]\nurl = \"tls://\"",
+        "upstreams = [\"home\"]\n[server]\nhome = 5",
+        "upstreams = \"quad9\"",
+        "workers = = 3",
+        "group = 5",
+    ] {
+        assert_eq!(bad(text).len(), 1, "{}", report(text));
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_other_line_ends_are_harmless() {
+    assert_eq!(good("\u{feff}workers = 2\r\n[cache]\r\nmin_ttl = \"1s\"\r\n").workers, 2);
+    assert_eq!(bad("workers = 2\r\nx = 1\r\n"), ["2:1: unknown key `x` at the top level"]);
+}
+
+#[test]
+fn every_preset_can_be_an_upstream() {
+    for preset in presets::all().iter().filter(|preset| !preset.needs_account()) {
+        let settings = good(&format!("upstreams = [\"{}\", \"tls://192.0.2.1\"]", preset.name));
+        assert_eq!(settings.notices.is_empty(), preset.notice.is_none(), "{}", preset.name);
+    }
+}
+
+#[test]
+fn every_limit_can_be_set() {
+    for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
+        let value = if key.kind == keys::Kind::Integer { "7" } else { "\"7s\"" };
+        let settings = good(&format!("{} = {value}", key.name));
+        assert_ne!(settings.limits, Limits::default(), "{}", key.name);
+        assert!(from_text(&format!("{} = -1", key.name), Path::new("")).is_err(), "{}", key.name);
+    }
+}
+
+#[test]
 fn colours_appear_only_when_asked_for() {
     let errors = from_text("x = 1", Path::new("")).unwrap_err();
     assert!(!errors.render(Appearance::Plain).contains('\x1b'));
@@ -320,9 +362,10 @@ fn misspelt_names_are_answered_with_the_nearest() {
 #[test]
 fn references_that_are_not_supported_say_what_to_write() {
     for (reference, message) in [
-        ("9.9.9.9", "write \"tls://9.9.9.9\" for DNS over TLS"),
-        ("2620:fe::fe", "write \"tls://[2620:fe::fe]\" for DNS over TLS"),
-        ("9.9.9.9:53", "write \"tls://9.9.9.9\" for DNS over TLS"),
+        ("192.0.2.1", "write \"tls://192.0.2.1\" for DNS over TLS"),
+        ("2001:db8::1", "write \"tls://[2001:db8::1]\" for DNS over TLS"),
+        ("192.0.2.1:53", "write \"tls://192.0.2.1\" for DNS over TLS"),
+        ("8.8.8.8", "write \"google\": this is its address"),
         ("dns.example", "write \"tls://dns.example\" for DNS over TLS"),
         ("quic://dns.example", "quic:// is not supported yet"),
         ("h3://dns.example/q", "h3:// is not supported yet"),
@@ -330,7 +373,7 @@ fn references_that_are_not_supported_say_what_to_write() {
         ("mullvad", "Mullvad's public DNS ended on 2026-11-02"),
         ("dns0.eu", "ended in October 2025"),
         ("nextdns", "add a table [server.nextdns] with account"),
-        ("udp://192.0.2.1", "is plain DNS, and no [[route]] names the group default"),
+        ("udp://192.0.2.1", "is plain DNS, which the default group never sends"),
     ] {
         let report = report(&format!("upstreams = [\"quad9\", \"{reference}\"]"));
         assert!(report.contains(message), "{reference}\n{report}");
@@ -358,8 +401,14 @@ fn an_account_belongs_to_presets_that_have_one() {
     assert_eq!(endpoint::show(&settings.servers[0].endpoint), "tls://abc123.dns.nextdns.io");
     assert!(report("[server.nextdns]\nweight = 1").contains("nextdns needs your account id"));
     assert!(report("[server.nextdns]\naccount = \"a/b\"").contains("is not an account id"));
-    assert!(report("[server.quad9]\naccount = \"abc\"").contains("the preset quad9 has no accounts"));
-    assert!(report("[server.home]\nurl = \"tls://192.0.2.1\"\naccount = \"a\"").contains("has no account"));
+    assert!(
+        report("[server.quad9]\naccount = \"abc\"")
+            .contains("server.quad9.account has no meaning for this preset")
+    );
+    assert!(
+        report("[server.home]\nurl = \"tls://192.0.2.1\"\naccount = \"a\"")
+            .contains("server.home.account has no meaning beside a url")
+    );
 }
 
 #[test]
@@ -574,7 +623,7 @@ fn key_names(table: &Table, prefix: &str, found: &mut BTreeSet<String>) {
                     key_names(item.table().unwrap(), "route.*.", found);
                 }
             }
-            _ => {
+            Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::List(_) | Value::Foreign(_) => {
                 found.insert(name);
             }
         }

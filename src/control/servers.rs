@@ -80,11 +80,8 @@ pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
 
 /// Returns settings that name every preset that needs no account.
 fn all_presets() -> Result<Settings, CommandError> {
-    let usable = presets::all()
-        .iter()
-        .filter_map(|preset| presets::find(preset.name))
-        .filter(|chosen| !chosen.needs_account());
-    let names: Vec<String> = usable.map(|chosen| format!("{:?}", chosen.preset.name)).collect();
+    let usable = presets::all().iter().filter(|preset| !preset.needs_account());
+    let names: Vec<String> = usable.map(|preset| format!("{:?}", preset.name)).collect();
     Ok(from_text(&format!("upstreams = [{}]", names.join(", ")), Path::new("."))?)
 }
 

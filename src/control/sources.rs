@@ -18,14 +18,12 @@ pub(super) fn load(args: &RunArgs) -> Result<Settings, ConfigErrors> {
 /// Returns the files, variables and flags.
 fn source(args: &RunArgs) -> Source {
     let text = |name: std::ffi::OsString| name.to_string_lossy().into_owned();
-    let overrides = Overrides {
-        listen: args.listen.clone(),
-        upstreams: args.upstream.clone(),
-        log_level: args.log_level.map(level),
-        ..Overrides::default()
-    };
     let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
-    Source { path: args.config.config.clone(), overrides: overrides.with_environment(variables) }
+    let mut overrides = Overrides::default().with_environment(variables);
+    overrides.listen.clone_from(&args.listen);
+    overrides.upstreams.clone_from(&args.upstream);
+    overrides.log_level = args.log_level.map(level);
+    Source { path: args.config.config.clone(), overrides }
 }
 
 /// Returns a level as the file spells it.

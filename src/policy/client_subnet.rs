@@ -19,56 +19,42 @@ const FAMILY_V6: u16 = 2;
 
 /// What the operator wants to be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SubnetPolicy {
-    /// The same for every query.
-    Always(Subnet),
-    /// The client's own option.
+pub enum SubnetRule {
+    /// No option.
+    Strip,
+    /// Asks the server not to pass our network on (RFC 7871 §7.1.2).
+    OptOut,
+    /// The operator's network; the option is built once.
+    Fixed(SubnetContent),
+    /// The client's own option, if it sent a good one.
     Forward,
 }
 
-impl SubnetPolicy {
-    /// Takes the setting; the option of a fixed network is built once, here.
-    pub(super) fn new(setting: ClientSubnet) -> Self {
+impl SubnetRule {
+    /// Takes the setting.
+    pub fn new(setting: ClientSubnet) -> Self {
         match setting {
-            ClientSubnet::Strip => Self::Always(Subnet::Absent),
-            ClientSubnet::OptOut => Self::Always(Subnet::OptOut),
-            ClientSubnet::Fixed(net) => Self::Always(Subnet::Content(SubnetContent::of_network(net))),
+            ClientSubnet::Strip => Self::Strip,
+            ClientSubnet::OptOut => Self::OptOut,
+            ClientSubnet::Fixed(net) => Self::Fixed(SubnetContent::of_network(net)),
             ClientSubnet::Forward => Self::Forward,
         }
     }
 
-    /// Returns what goes into our query for this one.
-    pub(super) fn subnet(&self, query: &QueryRef<'_>) -> Subnet {
+    /// Returns the option of queries that carry none of a client's.
+    pub fn own(&self) -> SubnetOption<'_> {
         match self {
-            Self::Always(subnet) => *subnet,
-            Self::Forward => query
-                .edns()
-                .and_then(|edns| edns.option(OPTION_ECS))
-                .and_then(SubnetContent::of_client)
-                .map_or(Subnet::Absent, Subnet::Content),
+            Self::Strip | Self::Forward => SubnetOption::Absent,
+            Self::OptOut => SubnetOption::OptOut,
+            Self::Fixed(content) => SubnetOption::Content(content.as_ref()),
         }
     }
-}
 
-/// The ECS option of one query of ours, owned: it outlives the client's query.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Subnet {
-    /// No option.
-    #[default]
-    Absent,
-    /// Asks the server not to pass our network on (RFC 7871 §7.1.2).
-    OptOut,
-    /// This network.
-    Content(SubnetContent),
-}
-
-impl Subnet {
-    /// Returns it as a part of the query to build.
-    pub fn as_option(&self) -> SubnetOption<'_> {
+    /// Returns what is passed on of the client's own option. The answer is for this client's network only.
+    pub fn forwarded(&self, query: &QueryRef<'_>) -> Option<SubnetContent> {
         match self {
-            Self::Absent => SubnetOption::Absent,
-            Self::OptOut => SubnetOption::OptOut,
-            Self::Content(content) => SubnetOption::Content(content.as_bytes()),
+            Self::Strip | Self::OptOut | Self::Fixed(_) => None,
+            Self::Forward => SubnetContent::of_client(query.edns()?.option(OPTION_ECS)?),
         }
     }
 }
@@ -83,11 +69,6 @@ pub struct SubnetContent {
 }
 
 impl SubnetContent {
-    /// Returns the octets on the wire.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.octets.get(..self.len).unwrap_or_default()
-    }
-
     /// Writes the operator's network.
     fn of_network(net: IpNet) -> Self {
         match net.trunc().addr() {
@@ -107,7 +88,7 @@ impl SubnetContent {
             _ => return None,
         };
         let as_sent = Self::new(family, source, address);
-        let well_formed = source <= longest && scope == 0 && as_sent.as_bytes() == content;
+        let well_formed = source <= longest && scope == 0 && as_sent.as_ref() == content;
         well_formed.then(|| Self::new(family, source.min(kept), address))
     }
 
@@ -130,6 +111,13 @@ impl SubnetContent {
     }
 }
 
+/// The octets on the wire.
+impl AsRef<[u8]> for SubnetContent {
+    fn as_ref(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{opt_record, query_octets_with};
@@ -137,30 +125,38 @@ mod tests {
     use crate::wire::question::{Class, RecordType};
     use proptest::prelude::*;
 
-    /// What our query has when a client sends these octets as its option.
-    fn sent(setting: ClientSubnet, client: Option<&[u8]>) -> Subnet {
+    /// What a rule passes on when a client sends these octets as its option.
+    fn passed_on(setting: ClientSubnet, client: Option<&[u8]>) -> Option<Vec<u8>> {
         let option = client.map(|content| (OPTION_ECS, content));
         let octets = query_octets_with("a.example", RecordType::A, Class::IN, &opt_record(option));
-        SubnetPolicy::new(setting).subnet(&QueryRef::parse(&octets).unwrap())
+        let content = SubnetRule::new(setting).forwarded(&QueryRef::parse(&octets).unwrap());
+        content.map(|content| content.as_ref().to_vec())
     }
 
     /// A client's option is forwarded as this.
     fn forwarded(client: &[u8]) -> Option<Vec<u8>> {
-        match sent(ClientSubnet::Forward, Some(client)) {
-            Subnet::Content(content) => Some(content.as_bytes().to_vec()),
-            Subnet::Absent | Subnet::OptOut => None,
+        passed_on(ClientSubnet::Forward, Some(client))
+    }
+
+    #[test]
+    fn nothing_of_a_client_passes_unless_the_operator_says_forward() {
+        let client = b"\x00\x01\x18\x00\xcb\x00\x71".as_slice();
+        let fixed = ClientSubnet::Fixed("192.0.2.0/24".parse().unwrap());
+        for setting in [ClientSubnet::Strip, ClientSubnet::OptOut, fixed] {
+            assert_eq!(passed_on(setting, Some(client)), None);
         }
     }
 
     #[test]
-    fn strip_opt_out_and_a_fixed_network_take_nothing_from_the_client() {
-        let client = b"\x00\x01\x18\x00\xcb\x00\x71".as_slice();
-        assert_eq!(sent(ClientSubnet::Strip, Some(client)).as_option(), SubnetOption::Absent);
-        assert_eq!(sent(ClientSubnet::OptOut, Some(client)).as_option(), SubnetOption::OptOut);
-        let fixed = sent(ClientSubnet::Fixed("192.0.2.77/23".parse().unwrap()), Some(client));
-        assert_eq!(fixed.as_option(), SubnetOption::Content(b"\x00\x01\x17\x00\xc0\x00\x02"));
-        let fixed = sent(ClientSubnet::Fixed("2001:db8::/32".parse().unwrap()), None);
-        assert_eq!(fixed.as_option(), SubnetOption::Content(b"\x00\x02\x20\x00\x20\x01\x0d\xb8"));
+    fn our_own_option_is_what_the_operator_set() {
+        let own = |setting, expected| assert_eq!(SubnetRule::new(setting).own(), expected);
+        own(ClientSubnet::Strip, SubnetOption::Absent);
+        own(ClientSubnet::Forward, SubnetOption::Absent);
+        own(ClientSubnet::OptOut, SubnetOption::OptOut);
+        let v4 = ClientSubnet::Fixed("192.0.2.77/23".parse().unwrap());
+        own(v4, SubnetOption::Content(b"\x00\x01\x17\x00\xc0\x00\x02"));
+        let v6 = ClientSubnet::Fixed("2001:db8::/32".parse().unwrap());
+        own(v6, SubnetOption::Content(b"\x00\x02\x20\x00\x20\x01\x0d\xb8"));
     }
 
     #[test]
@@ -170,7 +166,7 @@ mod tests {
         {
             assert_eq!(forwarded(client).as_deref(), Some(client));
         }
-        assert_eq!(sent(ClientSubnet::Forward, None), Subnet::Absent);
+        assert_eq!(passed_on(ClientSubnet::Forward, None), None);
     }
 
     #[test]
@@ -203,8 +199,8 @@ mod tests {
             client in prop::collection::vec(any::<u8>(), 0..40)
         ) {
             if let Some(content) = SubnetContent::of_client(&client) {
-                prop_assert!(content.as_bytes().len() <= HEAD_LEN + 7);
-                prop_assert_eq!(SubnetContent::of_client(content.as_bytes()), Some(content));
+                prop_assert!(content.as_ref().len() <= HEAD_LEN + 7);
+                prop_assert_eq!(SubnetContent::of_client(content.as_ref()), Some(content));
             }
         }
     }

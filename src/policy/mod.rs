@@ -3,9 +3,9 @@
 
 pub mod client_subnet;
 pub mod name_set;
-pub mod query_type;
-pub mod rebinding;
-pub mod special_use;
+mod query_type;
+mod rebinding;
+mod special_use;
 
 use crate::config::settings::{RebindingSettings, Settings};
 use crate::wire::ede::Ede;
@@ -14,7 +14,6 @@ use crate::wire::query::QueryRef;
 use crate::wire::question::QuestionRef;
 use crate::wire::response::ResponseRef;
 use crate::wire::stored::StoredAnswer;
-use client_subnet::{Subnet, SubnetPolicy};
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
@@ -69,8 +68,6 @@ pub trait Rule: Debug + Send + Sync {
 pub struct PolicySet {
     /// Asked in this order, until one has an opinion.
     rules: Vec<Box<dyn Rule>>,
-    /// What is sent of the client's network.
-    subnet: SubnetPolicy,
     /// Hash of what the answer-side rules were built from.
     answer_side: u32,
 }
@@ -89,11 +86,7 @@ impl PolicySet {
         if let Some(rebinding) = rebinding::Rebinding::new(&settings.rebinding) {
             rules.push(Box::new(rebinding));
         }
-        Self {
-            rules,
-            subnet: SubnetPolicy::new(settings.privacy.client_subnet),
-            answer_side: answer_side_hash(&settings.rebinding),
-        }
+        Self { rules, answer_side: answer_side_hash(&settings.rebinding) }
     }
 
     /// Judges a query, and names the rule that did.
@@ -111,12 +104,6 @@ impl PolicySet {
     ) -> (Verdict, &'static str) {
         let from = if own_group { AnswerFrom::OwnGroup } else { AnswerFrom::Public };
         self.first_opinion(|rule| rule.on_answer(question, answer, from))
-    }
-
-    /// Returns the ECS option of our query for this one. An answer to a [`Subnet`] of the client's own
-    /// (`client_subnet = "forward"`) is for this client's network only.
-    pub fn client_subnet(&self, query: &QueryRef<'_>) -> Subnet {
-        self.subnet.subnet(query)
     }
 
     /// Returns a number that is another one when other answers are let through, for the cache to tell apart what was
@@ -207,7 +194,9 @@ mod tests {
         let octets = query_octets(name, rtype, class);
         match rule.on_query(&QueryRef::parse(&octets).unwrap()) {
             Verdict::Answer(answer) => answer,
-            other => panic!("{name} {rtype}: {other:?}"),
+            verdict @ (Verdict::Pass | Verdict::Accept | Verdict::Refuse(..) | Verdict::Drop) => {
+                panic!("{name} {rtype}: {verdict:?}")
+            }
         }
     }
 
@@ -246,9 +235,8 @@ mod tests {
 
     /// The opinion of these rules.
     fn opinion(rules: Vec<Box<dyn Rule>>) -> (Verdict, &'static str) {
-        let subnet = SubnetPolicy::Forward;
         let octets = query_octets("www.example", RecordType::A, Class::IN);
-        PolicySet { rules, subnet, answer_side: 0 }.on_query(&QueryRef::parse(&octets).unwrap())
+        PolicySet { rules, answer_side: 0 }.on_query(&QueryRef::parse(&octets).unwrap())
     }
 
     #[test]
@@ -268,6 +256,47 @@ mod tests {
     #[test]
     fn without_an_opinion_the_query_passes() {
         assert!(matches!(opinion(vec![]), (Verdict::Pass, NO_RULE)));
+    }
+
+    /// The rules of a configuration file.
+    fn configured(text: &str) -> PolicySet {
+        PolicySet::build(&crate::config::from_text(text, std::path::Path::new("/")).unwrap())
+    }
+
+    /// Which rule has an opinion about a query.
+    fn query_rule(policy: &PolicySet, name: &str, rtype: RecordType) -> &'static str {
+        policy.on_query(&QueryRef::parse(&query_octets(name, rtype, Class::IN)).unwrap()).1
+    }
+
+    /// Which rule has an opinion about a public name with a private address.
+    fn answer_rule(policy: &PolicySet, name: &str, own_group: bool) -> &'static str {
+        let octets = response_octets(name, RecordType::A, &[(RecordType::A, &[10, 0, 0, 1])]);
+        let response = ResponseRef::parse(&octets).unwrap();
+        policy.on_answer(&response.question(), &response, own_group).1
+    }
+
+    #[test]
+    fn an_empty_file_protects() {
+        let policy = configured("");
+        assert_eq!(query_rule(&policy, "www.example", RecordType::A), NO_RULE);
+        assert_eq!(query_rule(&policy, "www.example", RecordType::ANY), "query_type");
+        assert_eq!(query_rule(&policy, "printer.local", RecordType::A), "special_use");
+        assert_eq!(query_rule(&policy, "printer.local", RecordType::AXFR), "query_type");
+        assert_eq!(answer_rule(&policy, "www.example", false), "rebinding");
+        assert_eq!(answer_rule(&policy, "www.example", true), NO_RULE);
+    }
+
+    #[test]
+    fn what_the_file_says_is_what_is_in_force() {
+        let policy = configured(
+            "[policy]\nany = \"forward\"\n[rebinding]\nprotect = false\n\
+             [group.home]\nupstreams = [\"udp://192.0.2.1\"]\n\
+             [[route]]\ndomains = [\"local\"]\ngroup = \"home\"\n",
+        );
+        assert_eq!(query_rule(&policy, "www.example", RecordType::ANY), NO_RULE);
+        assert_eq!(query_rule(&policy, "printer.local", RecordType::A), NO_RULE);
+        assert_eq!(answer_rule(&policy, "www.example", false), NO_RULE);
+        assert_ne!(policy.answer_side_hash(), configured("").answer_side_hash());
     }
 
     #[test]

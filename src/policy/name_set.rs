@@ -2,8 +2,8 @@
 //! is its user's to say. Looking up neither allocates nor depends on how many suffixes there are.
 
 use crate::wire::name::{MAX_NAME, Name, NameRef};
+use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
-use hashbrown::{DefaultHashBuilder, hash_table};
 use std::hash::BuildHasher;
 use std::iter::FusedIterator;
 
@@ -42,16 +42,6 @@ impl<T> NameMap<T> {
         }
     }
 
-    /// Returns the value of exactly this suffix (lower-cased), made first when there is none.
-    pub fn get_or_default(&mut self, suffix: &Name) -> &mut T
-    where
-        T: Default,
-    {
-        self.tops.add(self.top_hash(suffix.view()));
-        let entry = self.entry(suffix.view()).or_insert_with(|| (suffix.clone(), T::default()));
-        &mut entry.into_mut().1
-    }
-
     /// Returns how many suffixes there are.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -79,7 +69,8 @@ impl<T> NameMap<T> {
             octets.make_ascii_lowercase();
             matches.at = start;
         }
-        if matches.suffix().is_none_or(|lower| !self.tops.may_hold(self.top_hash(lower))) {
+        let lower = matches.name.get(matches.at..).and_then(NameRef::parse);
+        if lower.is_none_or(|lower| !self.tops.may_hold(self.top_hash(lower))) {
             matches.at = MAX_NAME;
         }
         matches
@@ -96,9 +87,8 @@ impl<T> NameMap<T> {
     }
 
     /// Returns the entry of exactly this lower-cased suffix.
-    fn find(&self, suffix: NameRef<'_>) -> Option<&(Name, T)> {
-        let hash = self.seed.hash_one(suffix.as_bytes());
-        self.table.find(hash, |(name, _)| name.view().as_bytes() == suffix.as_bytes())
+    fn find(&self, suffix: &[u8]) -> Option<&(Name, T)> {
+        self.table.find(self.seed.hash_one(suffix), |(name, _)| name.view().as_bytes() == suffix)
     }
 
     /// Hashes the last label of a lower-cased name; None for the root.
@@ -107,34 +97,38 @@ impl<T> NameMap<T> {
     }
 }
 
-impl<'s, T> IntoIterator for &'s NameMap<T> {
-    type Item = &'s (Name, T);
-    type IntoIter = hash_table::Iter<'s, (Name, T)>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.table.iter()
-    }
-}
-
 /// Tells by its top-level label alone that a name matches nothing, which spares most names all other look-ups: small
 /// maps hold a handful of top-level labels, and what people ask for is mostly under others.
-#[derive(Clone, Copy, Debug, Default)]
-struct TopFilter(u128);
+///
+/// 1,024 bits, so that it is unlikely for any popular domain to share one with a small map's labels.
+#[derive(Clone, Debug, Default)]
+struct TopFilter([u64; 16]);
 
 impl TopFilter {
     /// Notes the top-level label of a suffix; the root is above all of them.
     fn add(&mut self, top: Option<u64>) {
-        self.0 |= top.map_or(u128::MAX, Self::bit);
+        let Some(hash) = top else {
+            self.0.fill(u64::MAX);
+            return;
+        };
+        let (word, bit) = Self::place(hash);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
     }
 
     /// False when no suffix has this top-level label.
-    fn may_hold(self, top: Option<u64>) -> bool {
-        self.0 & top.map_or(u128::MAX, Self::bit) != 0
+    fn may_hold(&self, top: Option<u64>) -> bool {
+        top.is_none_or(|hash| {
+            let (word, bit) = Self::place(hash);
+            self.0.get(word).is_some_and(|word| word & bit != 0)
+        })
     }
 
-    /// Returns the bit of a hash.
-    fn bit(hash: u64) -> u128 {
-        1 << (hash % u64::from(u128::BITS))
+    /// Returns the word and the bit of a hash.
+    fn place(hash: u64) -> (usize, u64) {
+        let [low, high, ..] = hash.to_le_bytes();
+        (usize::from(high % 16), 1 << (low % 64))
     }
 }
 
@@ -149,22 +143,15 @@ pub struct Matches<'s, T> {
     at: usize,
 }
 
-impl<T> Matches<'_, T> {
-    /// Returns the suffix to look for next.
-    fn suffix(&self) -> Option<NameRef<'_>> {
-        NameRef::parse(self.name.get(self.at..)?)
-    }
-}
-
 impl<'s, T> Iterator for Matches<'s, T> {
     type Item = &'s T;
 
     fn next(&mut self) -> Option<&'s T> {
         loop {
-            let suffix = self.suffix()?;
-            let found = self.map.find(suffix);
-            self.at = suffix.parent().map_or(MAX_NAME, |parent| MAX_NAME - parent.as_bytes().len());
-            if let Some((_, value)) = found {
+            // Past the root's octet nothing is left.
+            let suffix = self.name.get(self.at..)?;
+            self.at += 1 + usize::from(*suffix.first()?);
+            if let Some((_, value)) = self.map.find(suffix) {
                 return Some(value);
             }
         }
@@ -230,9 +217,6 @@ mod tests {
         let mut map = map(&["example"]);
         assert_eq!(map.insert(name("example"), "new"), Some("example"));
         assert_eq!((map.matches(name("example").view()), map.len()), (Some(&"new"), 1));
-        assert_eq!(*map.get_or_default(&name("example")), "new");
-        assert_eq!(*map.get_or_default(&name("other")), "");
-        assert_eq!(map.matches(name("www.other").view()), Some(&""));
     }
 
     #[test]

@@ -18,7 +18,7 @@ const CLASS_NOT_SUPPORTED: Ede = Ede::new(EdeCode::NOT_SUPPORTED, "only class IN
 const TRANSFER_NOT_SUPPORTED: Ede = Ede::new(EdeCode::NOT_SUPPORTED, "zone transfers are not served");
 /// TKEY and TSIG belong into other sections (RFC 2930, RFC 8945); MAILA and MAILB are obsolete (RFC 1035 §3.2.3).
 const TYPE_NOT_IMPLEMENTED: Ede = Ede::new(EdeCode::NOT_SUPPORTED, "this query type is not implemented");
-/// RFC 9824 §3.2: never asked for.
+/// RFC 9824: never asked for.
 const TYPE_INVALID: Ede = Ede::new(EdeCode::INVALID_QUERY_TYPE, "NXNAME is never asked for");
 
 /// The rule.

@@ -7,7 +7,7 @@ use super::name_set::NameMap;
 use super::{Rule, Verdict};
 use crate::config::settings::RouteSpec;
 use crate::wire::header::Rcode;
-use crate::wire::name::{Name, NameRef};
+use crate::wire::name::Name;
 use crate::wire::query::QueryRef;
 use crate::wire::question::{QuestionRef, RecordType, Ttl};
 use crate::wire::record::{LocalData, local_answer, local_negative};
@@ -73,7 +73,7 @@ const EMPTY_ZONES: &[&str] = &[
     "8.b.d.0.1.0.0.2.ip6.arpa",
 ];
 
-/// RFC 7793 §2.1: the zones of the shared address space are `64.100.in-addr.arpa` to `127.100.in-addr.arpa`.
+/// RFC 7793: the zones of the shared address space are `64.100.in-addr.arpa` to `127.100.in-addr.arpa`.
 const SHARED_ADDRESS_SPACE: std::ops::RangeInclusive<u8> = 64..=127;
 
 /// RFC 6761 §6.3.
@@ -96,8 +96,6 @@ pub(super) struct SpecialUse {
     zones: NameMap<Zone>,
     /// What the operator routes.
     routed: NameMap<()>,
-    /// The target of loopback pointers.
-    localhost: Name,
 }
 
 impl SpecialUse {
@@ -115,15 +113,11 @@ impl SpecialUse {
                 routed.insert(domain.clone(), ());
             }
         }
-        Self {
-            zones,
-            routed,
-            localhost: NameRef::parse(b"\x09localhost\x00").unwrap_or(NameRef::ROOT).to_name(),
-        }
+        Self { zones, routed }
     }
 
     /// Answers a question within a zone.
-    fn answer(&self, zone: &Zone, question: &QuestionRef<'_>) -> StoredAnswer {
+    fn answer(zone: &Zone, question: &QuestionRef<'_>) -> StoredAnswer {
         let negative = |rcode| local_negative(question, rcode, zone.apex.view(), LOCAL_TTL);
         let positive = |data| local_answer(question, &[data], LOCAL_TTL);
         let at_apex = question.name.eq_ignore_case(zone.apex.view());
@@ -136,9 +130,9 @@ impl SpecialUse {
                 RecordType::AAAA => positive(LocalData::Address(IpAddr::V6(Ipv6Addr::LOCALHOST))),
                 _ => negative(Rcode::NOERROR),
             },
-            ZoneContent::Pointer { owner } => {
+            ZoneContent::Pointer { owner, target } => {
                 if owner.view().eq_ignore_case(question.name) && question.rtype == RecordType::PTR {
-                    positive(LocalData::Ptr(self.localhost.clone()))
+                    positive(LocalData::Ptr(target.clone()))
                 } else if owner.view().is_within(question.name) {
                     negative(Rcode::NOERROR)
                 } else {
@@ -160,7 +154,7 @@ impl Rule for SpecialUse {
         if zone.is_asked_of_its_parent(&question) || self.routed.matches(question.name).is_some() {
             return Verdict::Pass;
         }
-        Verdict::Answer(self.answer(zone, &question))
+        Verdict::Answer(Self::answer(zone, &question))
     }
 }
 
@@ -186,6 +180,8 @@ enum ZoneContent {
     Pointer {
         /// Where it stands.
         owner: Name,
+        /// What it points to.
+        target: Name,
     },
 }
 
@@ -206,7 +202,8 @@ fn all_zones() -> impl Iterator<Item = (String, ZoneContent)> {
     let shared =
         SHARED_ADDRESS_SPACE.map(|octet| (format!("{octet}.100.in-addr.arpa"), ZoneContent::Nothing));
     let loopback = LOOPBACK_ZONES.iter().filter_map(|(apex, owner)| {
-        Some(((*apex).to_owned(), ZoneContent::Pointer { owner: owner.parse().ok()? }))
+        let content = ZoneContent::Pointer { owner: owner.parse().ok()?, target: LOCALHOST.parse().ok()? };
+        Some(((*apex).to_owned(), content))
     });
     let others =
         [(LOCALHOST.to_owned(), ZoneContent::Localhost), (RESOLVER_ARPA.to_owned(), ZoneContent::NoData)];
@@ -239,7 +236,6 @@ mod tests {
     #[test]
     fn all_zones_are_served() {
         assert_eq!(rule().zones.len(), EMPTY_ZONES.len() + 64 + LOOPBACK_ZONES.len() + 2);
-        assert_eq!(rule().localhost.to_string(), "localhost.");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
 use crate::upstream::{Sample, Upstream};
 use crate::wire::ede::Ede;
 use crate::wire::header::Rcode;
-use crate::wire::query::{QueryRef, UpstreamQuery};
+use crate::wire::query::{QueryRef, SubnetOption, UpstreamQuery};
 use crate::wire::question::QuestionRef;
 use crate::wire::reply;
 use crate::wire::response::ResponseRef;
@@ -207,7 +207,7 @@ impl Flights {
             question: QuestionRef::parse(&question)?,
             dnssec_ok: variant.dnssec_ok,
             checking_disabled: variant.checking_disabled,
-            subnet: subnet.as_option(),
+            subnet: subnet.as_ref().map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref())),
             padding: snapshot.padding,
         }
         .build();

@@ -7,7 +7,7 @@ use super::permits::Permit;
 use super::snapshot::Snapshot;
 use super::waiter::Waiter;
 use crate::cache::key::Variant;
-use crate::policy::client_subnet::Subnet;
+use crate::policy::client_subnet::SubnetContent;
 use crate::transport::{CompletionSink, Received, TransportError};
 use futures_util::task::AtomicWaker;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,8 +40,8 @@ pub(super) struct Refresh {
     pub(super) group: usize,
     /// The bits of the answer that is to be replaced.
     pub(super) variant: Variant,
-    /// The network that servers are told.
-    pub(super) subnet: Subnet,
+    /// The client's own ECS option, when the operator forwards those.
+    pub(super) subnet: Option<SubnetContent>,
     /// The question in wire form.
     pub(super) question: Box<[u8]>,
 }

@@ -17,6 +17,8 @@ mod outbox;
 pub mod permits;
 pub mod route;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 mod validate;
 pub mod waiter;
 
@@ -28,7 +30,7 @@ use self::waiter::{ReplyBatch, ReplyNote, Waiter};
 use crate::cache::key::{KeyRef, PartitionId, Variant};
 use crate::cache::{Cache, Found, Lookup};
 use crate::policy::Verdict;
-use crate::policy::client_subnet::Subnet;
+use crate::policy::client_subnet::SubnetContent;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
 use crate::wire::ede::{Ede, EdeCode};
@@ -69,8 +71,8 @@ pub struct Pending {
     group: usize,
     /// The bits that tell its answer from others.
     variant: Variant,
-    /// The network that servers are told.
-    subnet: Subnet,
+    /// The client's own ECS option, when the operator forwards those.
+    subnet: Option<SubnetContent>,
     /// What may be said when nothing better comes in time.
     stale: Option<StoredAnswer>,
 }
@@ -170,7 +172,7 @@ impl Resolver {
                 outcome(Source::Failed, Rcode::SERVFAIL, Some(ede.code), transport),
             );
         };
-        let subnet = snapshot.policy.client_subnet(query);
+        let subnet = snapshot.subnet.forwarded(query);
         let variant = Variant {
             dnssec_ok: query.dnssec_ok(),
             checking_disabled: query.header().checking_disabled(),
@@ -195,9 +197,12 @@ impl Resolver {
                 refresh();
                 fresh(&found, query, transport, out)
             }
-            // Nothing to wait for: every server is known to be down (RFC 8767 §5, "recheck" is the refresh).
-            Lookup::Stale(found) if !entry.group.any_up() => {
-                refresh();
+            // Nothing to wait for: asked a moment ago in vain, or every server is known to be down.
+            Lookup::Stale(found) if found.failure || !entry.group.any_up() => {
+                // A failure a moment ago is not tried again yet (RFC 9520 §3.2).
+                if !found.failure {
+                    refresh();
+                }
                 let ede = stale_ede(&found.answer);
                 let written =
                     found.answer.render(query, TtlRule::Fixed { secs: STALE_TTL_SECS }, Some(ede), out);
@@ -211,15 +216,12 @@ impl Resolver {
         }
     }
 
-    /// Returns the part of the cache for answers made for one network; without one, the group's own.
-    fn partition(&self, partition: PartitionId, subnet: Subnet) -> PartitionId {
-        match subnet {
-            Subnet::Absent | Subnet::OptOut => partition,
-            Subnet::Content(content) => {
-                let hash = self.subnet_hasher.hash_one((partition, content));
-                PartitionId(u32::try_from(hash >> 32).unwrap_or_default())
-            }
-        }
+    /// Returns the part of the cache for answers made for one client network; without one, the group's own.
+    fn partition(&self, partition: PartitionId, subnet: Option<SubnetContent>) -> PartitionId {
+        subnet.map_or(partition, |subnet| {
+            let hash = self.subnet_hasher.hash_one((partition, subnet));
+            PartitionId(u32::try_from(hash >> 32).unwrap_or_default())
+        })
     }
 
     /// Joins each waiter to its flight, starting those that are missing: one wake-up for all. What finds no place gets a

@@ -4,6 +4,7 @@ use super::route::RouteTable;
 use crate::cache::key::PartitionId;
 use crate::config::settings::{Limits, Settings};
 use crate::policy::PolicySet;
+use crate::policy::client_subnet::SubnetRule;
 use crate::upstream::group::Group;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub(super) routes: RouteTable,
     /// The rules before and after the network.
     pub(super) policy: PolicySet,
+    /// What becomes of the client's network.
+    pub(super) subnet: SubnetRule,
     /// Are queries padded?
     pub(super) padding: bool,
     /// One query, all attempts together.
@@ -52,6 +55,7 @@ impl Snapshot {
             groups,
             routes: RouteTable::new(&settings.routes),
             policy,
+            subnet: SubnetRule::new(settings.privacy.client_subnet),
             padding: settings.privacy.padding,
             query_timeout: settings.timeouts.query,
             stale_after: (!settings.cache.max_stale.is_zero()).then_some(settings.cache.stale_after),

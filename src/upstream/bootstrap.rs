@@ -308,6 +308,7 @@ mod tests {
     use super::super::fake::{self, Fake, Record};
     use super::*;
     use crate::config::settings::DohMethod;
+    use proptest::prelude::*;
 
     const A: u16 = 1;
     const AAAA: u16 = 28;
@@ -468,7 +469,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn aliases_are_followed_and_strangers_records_are_not_taken() {
-        // dns.home.example -> a. -> b.; then an address of b. and one of c., which nobody asked for.
+        // dns.home.example is an alias of b., b. of d., which has an address; nobody asked for c.
         let records: [(&[u8], Record); 4] = [
             (b"\x01b\x00", (CNAME, 120, b"\x01d\x00".to_vec())),
             (b"\x01d\x00", v4(7, 500)),
@@ -510,5 +511,29 @@ mod tests {
         assert_eq!(Arc::strong_count(&helper), 1);
         drop(helper);
         assert!(look_up(&bootstrap).await.is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_helper_sends_is_read_or_refused(
+            tail in proptest::collection::vec(any::<u8>(), 0..200),
+            changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+        ) {
+            let name: Name = "dns.home.example".parse().unwrap();
+            let question = QuestionRef { name: name.view(), rtype: RecordType::A, class: Class::IN };
+            let query = [&[0; 12][..], name.view().as_bytes(), &[0, 1, 0, 1]].concat();
+            let records: [(&[u8], Record); 2] = [(b"", v4(1, 300)), (b"", (CNAME, 3, b"\x01b\x00".to_vec()))];
+            let mut message = fake::reply_with(&query, 0, &records).to_vec();
+            message[5] = 1;
+            prop_assert!(read(&message, &question).unwrap().is_some());
+            for (at, octet) in changes {
+                let len = message.len();
+                message[at % len] = octet;
+            }
+            message.extend(tail);
+            if let Ok(Some(found)) = read(&message, &question) {
+                prop_assert!((1..=MOST_ADDRESSES).contains(&found.addresses.len()));
+            }
+        }
     }
 }

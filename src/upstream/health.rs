@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// Failures in a row that mean down: one or two are lost packets.
 const FAILURES_IN_A_ROW: u32 = 3;
 
+/// Time-outs this close together count once in a row: a page asks for A, AAAA and HTTPS of one slow name at once, and that name
+/// must not take the server down. Shorter than the shortest attempt, so attempts one after the other all count.
+const TOGETHER: Duration = Duration::from_millis(200);
+
 /// The window needs this many samples before its share means anything.
 const WINDOW_SAMPLES: u32 = 10;
 
@@ -85,6 +89,8 @@ pub struct Health {
     outage: Option<Outage>,
     /// Failures since the last answer.
     in_a_row: u32,
+    /// The latest time-out that counted in a row.
+    timed_out_at: Option<Instant>,
     /// Answers and failures of the last 30 s.
     window: Window,
 }
@@ -116,7 +122,7 @@ enum Cause {
 impl Health {
     /// Makes that of a server nothing is known of: up.
     pub fn new(now: Instant) -> Self {
-        Self { outage: None, in_a_row: 0, window: Window::new(now) }
+        Self { outage: None, in_a_row: 0, timed_out_at: None, window: Window::new(now) }
     }
 
     /// Returns true unless down.
@@ -150,7 +156,17 @@ impl Health {
                 self.window.count(Verdict::Success, now);
                 None
             }
-            (None, Sample::Failed { .. } | Sample::TimedOut) => self.count_failure(dice, now),
+            (None, Sample::Failed { .. }) => {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                self.count_failure(dice, now)
+            }
+            (None, Sample::TimedOut) => {
+                if self.timed_out_at.is_none_or(|at| now.saturating_duration_since(at) >= TOGETHER) {
+                    self.timed_out_at = Some(now);
+                    self.in_a_row = self.in_a_row.saturating_add(1);
+                }
+                self.count_failure(dice, now)
+            }
             (None, Sample::Certificate { .. }) => {
                 self.go_down(Cause::Failing, jittered(FIRST_BACKOFF, dice), now)
             }
@@ -189,9 +205,8 @@ impl Health {
         None
     }
 
-    /// Counts a failure of a server that is up.
+    /// Counts a failure of a server that is up, and judges.
     fn count_failure(&mut self, dice: u64, now: Instant) -> Option<Transition> {
-        self.in_a_row = self.in_a_row.saturating_add(1);
         self.window.count(Verdict::Failure, now);
         if self.in_a_row >= FAILURES_IN_A_ROW || self.window.is_bad(now) {
             return self.go_down(Cause::Failing, jittered(FIRST_BACKOFF, dice), now);
@@ -209,6 +224,7 @@ impl Health {
     fn come_up(&mut self, now: Instant) -> Option<Transition> {
         let outage = self.outage.take()?;
         self.in_a_row = 0;
+        self.timed_out_at = None;
         self.window = Window::new(now);
         Some(Transition::CameUp { after: now.saturating_duration_since(outage.since) })
     }
@@ -346,6 +362,18 @@ mod tests {
             assert_eq!(health.observe(&sample, FAIR, now), None);
         }
         assert!(health.is_up());
+    }
+
+    #[test]
+    fn one_slow_name_asked_for_three_types_does_not_take_a_server_down() {
+        let (mut health, now) = start();
+        for millis in [0, 5, 9] {
+            let at = now + Duration::from_millis(millis);
+            assert_eq!(health.observe(&Sample::TimedOut, FAIR, at), None);
+        }
+        assert_eq!(health.observe(&Sample::TimedOut, FAIR, now + Duration::from_millis(250)), None);
+        let third = health.observe(&Sample::TimedOut, FAIR, now + Duration::from_millis(500));
+        assert_eq!(third, Some(Transition::WentDown));
     }
 
     #[test]

@@ -19,7 +19,7 @@ const FAILURE_PENALTY: f64 = 1.0;
 /// Where penalties end: it must be possible to live them down.
 const MOST_PENALTY: f64 = 5.0;
 
-/// A time-out doubles the estimate within these bounds (as RFC 6298 §5.5): a quarter of the shortest and longest wait for an
+/// A time-out doubles the average within these bounds (as RFC 6298 §5.5): a quarter of the shortest and longest wait for an
 /// answer. Without it a path that has become slower than the wait would never show how slow it is.
 const AFTER_TIMEOUT: (f64, f64) = (0.125, 0.5);
 
@@ -71,9 +71,10 @@ impl Latency {
         self.measured.map(|measured| seconds(measured.estimate(now)))
     }
 
-    /// Returns what an answer took when one was last seen: the estimate before its peak wore off, for those who wait.
-    pub fn recent(&self) -> Option<Duration> {
-        self.measured.map(|measured| seconds(measured.peak))
+    /// Returns what answers usually take: for those who wait for one. Not the estimate: one slow name must not make everybody
+    /// wait long for a server that has fallen silent.
+    pub fn typical(&self) -> Option<Duration> {
+        self.measured.map(|measured| seconds(measured.typical))
     }
 
     /// Returns the cost of asking: the estimate and the penalty. A server never asked costs nothing, so that it is tried.
@@ -100,12 +101,13 @@ impl Latency {
         self.penalty = Some(Penalty { value, at: now });
     }
 
-    /// Raises the estimate after a time-out.
+    /// Raises the average after a time-out.
     fn lengthen(&mut self, now: Instant) {
         let (least, most) = AFTER_TIMEOUT;
         if let Some(measured) = &mut self.measured {
             let estimate = measured.estimate(now);
-            measured.peak = (estimate * 2.0).clamp(least, most).max(estimate);
+            measured.typical = (measured.typical * 2.0).clamp(least, most).max(measured.typical);
+            measured.peak = estimate.max(measured.typical);
             measured.at = now;
         }
     }
@@ -166,7 +168,7 @@ mod tests {
         let now = crate::clock::now();
         let latency = after(&[answered(20), answered(20), answered(500)], now);
         assert_eq!(latency.estimate(now), Some(Duration::from_millis(500)));
-        assert_eq!(latency.recent(), Some(Duration::from_millis(500)));
+        assert_eq!(latency.typical(), Some(Duration::from_millis(80)));
         let later = latency.estimate(now + Duration::from_secs(60)).unwrap();
         assert!(later < Duration::from_millis(90), "{later:?}");
     }
@@ -201,7 +203,7 @@ mod tests {
         }
         assert!(latency.cost(now) <= Duration::from_millis(5021));
         assert!(latency.cost(now + Duration::from_secs(100)) < Duration::from_millis(21));
-        assert_eq!(latency.recent(), Some(Duration::from_millis(20)));
+        assert_eq!(latency.typical(), Some(Duration::from_millis(20)));
     }
 
     #[test]
@@ -211,7 +213,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..4 {
             latency.observe(&Sample::TimedOut, now);
-            waits.push(latency.recent().unwrap().as_millis());
+            waits.push(latency.typical().unwrap().as_millis());
         }
         assert_eq!(waits, [125, 250, 500, 500]);
     }

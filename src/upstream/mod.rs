@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use strategy::Candidate;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// Names an upstream for the life of the process, so that a ticket of before a reload never meets another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,8 +55,8 @@ pub struct Upstream {
     in_flight: AtomicU32,
     /// Its lines on the metrics page.
     counters: Arc<UpstreamCounters>,
-    /// Wakes its prober when it goes down.
-    went_down: Notify,
+    /// Wakes its prober when it goes down. No `Notify`: around a reload there may be two probers, and each must hear of it.
+    went_down: watch::Sender<()>,
 }
 
 /// What changes with each sample.
@@ -103,30 +103,50 @@ pub enum Sample {
 
 /// What a server did wrong: for the log and the operator, with its causes.
 #[derive(Clone, Debug)]
-pub struct Failure(TransportError);
+pub struct Failure(Reason);
+
+/// What is in a [`Failure`].
+#[derive(Clone, Debug)]
+enum Reason {
+    /// No answer, or none that is one.
+    Exchange(TransportError),
+    /// The server asked for peace.
+    Busy {
+        /// For how long, if it says so.
+        retry_after: Option<Duration>,
+    },
+}
 
 impl From<&TransportError> for Failure {
     fn from(error: &TransportError) -> Self {
-        Self(error.clone())
+        Self(Reason::Exchange(error.clone()))
     }
 }
 
 impl From<ResponseFault> for Failure {
     fn from(fault: ResponseFault) -> Self {
-        Self(TransportError::Mismatch(fault))
+        Self(Reason::Exchange(TransportError::Mismatch(fault)))
     }
 }
 
 impl fmt::Display for Failure {
     /// Writes the error and each of its causes, on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+        match &self.0 {
+            Reason::Busy { retry_after: None } => f.write_str("the server is busy"),
+            Reason::Busy { retry_after: Some(wait) } => {
+                write!(f, "the server is busy and asks to be left alone for {wait:?}")
+            }
+            Reason::Exchange(error) => {
+                write!(f, "{error}")?;
+                let mut cause = error.source();
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
@@ -174,7 +194,7 @@ impl Upstream {
             condition: Mutex::new(condition),
             in_flight: AtomicU32::new(0),
             counters,
-            went_down: Notify::new(),
+            went_down: watch::Sender::new(()),
         }
     }
 
@@ -233,7 +253,7 @@ impl Upstream {
     /// Returns how long to wait for this server before another is asked.
     pub fn attempt_timeout(&self) -> Duration {
         let (least, most) = ATTEMPT_TIMEOUT;
-        let usual = self.condition().latency.recent();
+        let usual = self.condition().latency.typical();
         let Some(usual) = usual else {
             return UNKNOWN_ATTEMPT_TIMEOUT;
         };
@@ -280,9 +300,9 @@ impl Upstream {
         self.condition().last_used
     }
 
-    /// Waits until it goes down (at once if it did since the last wait). Cancel safe: the wake-up is kept.
-    pub(crate) async fn gone_down(&self) {
-        self.went_down.notified().await;
+    /// Returns what changes each time it goes down.
+    pub(crate) fn going_down(&self) -> watch::Receiver<()> {
+        self.went_down.subscribe()
     }
 
     /// Enters a sample under the lock and returns what it changed.
@@ -309,7 +329,7 @@ impl Upstream {
                 tracing::info!(upstream, state = "up", down_for_secs = after.as_secs(), "server is up again");
             }
             Some(Transition::WentDown) => {
-                self.went_down.notify_one();
+                self.went_down.send_replace(());
                 let error = sample.error().map_or_else(String::new, |error| error.to_string());
                 match sample {
                     Sample::Certificate { .. } => {
@@ -337,10 +357,8 @@ impl Sample {
         match self {
             Self::Answered { .. } | Self::Neutral => None,
             Self::Failed { error } | Self::Certificate { error } => Some(error.clone()),
-            Self::TimedOut => Some(Failure(TransportError::Timeout)),
-            Self::Busy { retry_after } => {
-                Some(Failure(TransportError::HttpStatus { status: 503, retry_after: *retry_after }))
-            }
+            Self::TimedOut => Some(Failure::from(&TransportError::Timeout)),
+            Self::Busy { retry_after } => Some(Failure(Reason::Busy { retry_after: *retry_after })),
         }
     }
 }
@@ -405,6 +423,16 @@ mod tests {
         upstream.observe(answered(10), now);
         fake.has_connections(0);
         assert_eq!(upstream.attempt_timeout(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_busy_server_is_told_from_a_broken_one() {
+        let now = crate::clock::now();
+        let (upstream, _fake) = fake::upstream("s", fake::silent());
+        upstream.observe(Sample::Busy { retry_after: Some(Duration::from_secs(9)) }, now);
+        let status = upstream.snapshot(now);
+        assert_eq!(status.state, State::Down { probe_at: now + Duration::from_secs(9) });
+        assert_eq!(status.last_error.as_deref(), Some("the server is busy and asks to be left alone for 9s"));
     }
 
     #[test]

@@ -85,13 +85,14 @@ impl Prober {
 
     /// Probes when it is time, for ever. Cancel safe: a probe under way is forgotten.
     async fn run(mut self) {
+        let mut going_down = self.upstream.going_down();
         loop {
             match self.step(crate::clock::now()) {
                 Step::Probe => self.probe().await,
                 Step::Wait { until } => {
                     tokio::select! {
                         () = tokio::time::sleep_until(until.into()) => {}
-                        () = self.upstream.gone_down() => {}
+                        _ = going_down.changed() => {}
                     }
                 }
             }
@@ -246,7 +247,7 @@ mod tests {
         }
         fn fail_thrice(&self, member: usize) {
             for _ in 0..3 {
-                self.upstreams[member].observe(Sample::TimedOut, crate::clock::now());
+                self.upstreams[member].observe(failed(), crate::clock::now());
             }
             assert!(!self.upstreams[member].is_up());
         }
@@ -258,6 +259,9 @@ mod tests {
     /// Lets time pass in small steps, so that every timer fires in its turn.
     async fn pass(duration: Duration) {
         tokio::time::sleep(duration).await;
+    }
+    fn failed() -> Sample {
+        after_transport(&TransportError::Closed).sample
     }
     fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -380,6 +384,34 @@ mod tests {
         garage.fail_thrice(0);
         pass(secs(30)).await;
         assert!(!garage.upstreams[0].is_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_probers_of_before_a_reload_do_not_keep_a_failure_to_themselves() {
+        let (upstream, fake) = fake::upstream("s", fake::closing());
+        let group = Arc::new(fake::group(vec![Arc::clone(&upstream)], StrategyKind::Failover));
+        let (old, new) = (CancellationToken::new(), CancellationToken::new());
+        for cancel in [&old, &new] {
+            start(&[Arc::clone(&group)], &Handle::current(), &TaskTracker::new(), cancel);
+        }
+        pass(secs(1)).await;
+        upstream.observe(after_transport(&TransportError::Pin).sample, crate::clock::now());
+        pass(Duration::from_millis(100)).await;
+        old.cancel();
+        pass(Duration::from_millis(1200)).await;
+        assert_eq!(fake.times().len(), 1);
+        new.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cold_spares_latency_is_that_of_its_second_answer() {
+        let garage = garage(vec![fake::answering(), fake::answering()]);
+        garage.fakes[1].has_connections(0);
+        for _ in 0..7 {
+            garage.use_server(0);
+            pass(secs(10)).await;
+        }
+        assert_eq!(garage.fakes[1].times().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ impl EdeCode {
     pub const NETWORK_ERROR: Self = Self(23);
     /// What the servers sent is no answer.
     pub const INVALID_DATA: Self = Self(24);
-    /// The type is never to be asked for (RFC 9824 §3.2).
+    /// The type is never to be asked for (RFC 9824).
     pub const INVALID_QUERY_TYPE: Self = Self(30);
 
     /// Returns the purpose that IANA has registered.

@@ -86,11 +86,6 @@ fn split_option(options: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((u16::from_be_bytes([code_high, code_low]), content, rest))
 }
 
-/// Returns the octets that [`write_opt`] takes for an OPT record with an EDE of this text, or without one.
-pub(crate) fn opt_len(ede: Option<&str>) -> usize {
-    OPT_FIXED_LEN + ede.map_or(0, |text| OPTION_HEAD_LEN + size_of::<u16>() + text.len())
-}
-
 /// Writes the OPT record of a reply to the start of `out` and returns its length; None when `out` is too short.
 ///
 /// An EDE that does not fit loses its text first, then its code: neither is worth a truncated reply.
@@ -141,6 +136,11 @@ fn write_ede_option(out: &mut [u8], EdeCode(code): EdeCode, text: &str) -> Optio
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Octets of an OPT record with an EDE of this text, or without one.
+    fn opt_len(ede: Option<&str>) -> usize {
+        OPT_FIXED_LEN + ede.map_or(0, |text| OPTION_HEAD_LEN + 2 + text.len())
+    }
 
     /// Reads back what `write_opt` wrote.
     fn reread(opt: &[u8]) -> EdnsRef<'_> {

@@ -7,6 +7,7 @@ pub mod edns;
 pub mod frame;
 pub mod header;
 pub mod name;
+mod packed_name;
 pub mod query;
 pub mod question;
 pub mod rebuild;

@@ -61,7 +61,7 @@ impl<'a> QueryRef<'a> {
             return Err(QueryFault::Reject(Rcode::NOTIMP));
         }
         let [questions, answers, authorities, additionals] = header.counts();
-        // RFC 9619 §4: exactly one question.
+        // RFC 9619: exactly one question.
         if questions != 1 || answers != 0 {
             return Err(MALFORMED);
         }

@@ -50,7 +50,7 @@ impl RecordType {
     pub const SVCB: Self = Self(64);
     /// Service binding of the Web (RFC 9460).
     pub const HTTPS: Self = Self(65);
-    /// Marks a name as absent in compact denial; never asked for (RFC 9824 §3.2).
+    /// Marks a name as absent in compact denial; never asked for (RFC 9824).
     pub const NXNAME: Self = Self(128);
     /// Key negotiation (RFC 2930).
     pub const TKEY: Self = Self(249);
@@ -145,13 +145,6 @@ impl fmt::Display for Class {
 /// A time to live in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ttl(pub u32);
-
-impl Ttl {
-    /// Takes the value of a record; one with the top bit set counts as zero (RFC 2181 §8, RFC 8767 §4).
-    pub fn from_wire(value: u32) -> Self {
-        if value >> 31 == 1 { Self(0) } else { Self(value) }
-    }
-}
 
 /// A question as it stands in a message, uncompressed.
 #[derive(Clone, Copy, Debug)]
@@ -327,12 +320,6 @@ mod tests {
         assert!(!matches(b"\x01b\x00\x00\x1c\x00\x01"));
         assert!(!matches(b"\x01a\x00\x00\x01\x00\x01"));
         assert!(!matches(b"\x01a\x00\x00\x1c\x00\x03"));
-    }
-
-    #[test]
-    fn a_ttl_with_its_top_bit_set_is_zero() {
-        assert_eq!(Ttl::from_wire(0x8000_0000), Ttl(0));
-        assert_eq!(Ttl::from_wire(0x7fff_ffff), Ttl(0x7fff_ffff));
     }
 
     #[test]

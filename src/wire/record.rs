@@ -1,14 +1,16 @@
-//! Records as text, for `veildns query`, and answers made here. hickory-proto writes the types that need
-//! more than names, numbers and strings. Not on the path of a query to a server.
+//! Records as text, for `veildns query`, and answers made here. hickory-proto writes the types that are
+//! neither of names, numbers and strings nor of DNSSEC. Not on the path of a query to a server.
 //!
 //! What a server sent is shown on terminals: no text of it holds anything but printable characters.
 
 use super::header::{FLAG_QR, HEADER_LEN, Rcode};
 use super::name::{MAX_NAME, Name, NameRef};
-use super::question::{QuestionRef, RecordType, Ttl};
+use super::question::{Class, QuestionRef, RecordType, Ttl};
 use super::rebuild::{NamesInRdata, write_record};
 use super::response::{PackedName, RecordRef, ResponseRef, Section};
 use super::stored::{Keep, StoredAnswer};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use hickory_proto::rr::{RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use std::fmt::Write;
@@ -75,6 +77,10 @@ fn rdata_text(record: &RecordRef<'_>) -> Option<String> {
         RecordType::A => Some(Ipv4Addr::from(*record.rdata.as_array::<4>()?).to_string()),
         RecordType::AAAA => Some(Ipv6Addr::from(*record.rdata.as_array::<16>()?).to_string()),
         RecordType::TXT | RecordType::HINFO => strings_text(record.rdata),
+        RecordType::DS | RecordType::DNSKEY => key_text(record),
+        RecordType::RRSIG => rrsig_text(record),
+        RecordType::NSEC => nsec_text(record),
+        RecordType::NSEC3 => nsec3_text(record.rdata),
         // NAPTR, SIG and NXT have more than numbers around the name.
         RecordType(35 | 24 | 30) => hickory_text(record),
         _ => match NamesInRdata::of(record) {
@@ -120,6 +126,80 @@ fn strings_text(mut rdata: &[u8]) -> Option<String> {
     Some(text)
 }
 
+/// Writes a DS record, its digest in hexadecimal, or a DNSKEY record, its key in Base64 (RFC 4034 §2.2, §5.3).
+fn key_text(record: &RecordRef<'_>) -> Option<String> {
+    let ([high, low, third, fourth], content) = record.rdata.split_first_chunk()?;
+    let first = u16::from_be_bytes([*high, *low]);
+    let content = if record.rtype == RecordType::DS { hexadecimal(content) } else { BASE64.encode(content) };
+    Some(format!("{first} {third} {fourth} {content}"))
+}
+
+/// Writes an RRSIG record, its times as plain seconds (RFC 4034 §3.2 allows that).
+fn rrsig_text(record: &RecordRef<'_>) -> Option<String> {
+    let (signer, signature_at) = record.rdata_name_span(18)?;
+    let (fixed, _) = record.rdata.split_first_chunk::<18>()?;
+    let [t0, t1, algorithm, labels, numbers @ .., k0, k1] = *fixed;
+    let covered = RecordType(u16::from_be_bytes([t0, t1]));
+    let (numbers, _) = numbers.as_chunks();
+    let [ttl, expiration, inception] = *numbers.as_array::<3>()?;
+    let [ttl, expiration, inception] = [ttl, expiration, inception].map(u32::from_be_bytes);
+    let key_tag = u16::from_be_bytes([k0, k1]);
+    let signer = name_text(&signer)?;
+    let signature = BASE64.encode(record.rdata.get(signature_at..)?);
+    Some(format!(
+        "{covered} {algorithm} {labels} {ttl} {expiration} {inception} {key_tag} {signer} {signature}"
+    ))
+}
+
+/// Writes an NSEC record (RFC 4034 §4.2).
+fn nsec_text(record: &RecordRef<'_>) -> Option<String> {
+    let (next, types_at) = record.rdata_name_span(0)?;
+    Some(name_text(&next)? + &types_text(record.rdata.get(types_at..)?)?)
+}
+
+/// Writes an NSEC3 record (RFC 5155 §3.3).
+fn nsec3_text(rdata: &[u8]) -> Option<String> {
+    let ([algorithm, flags, high, low, salt_len], rest) = rdata.split_first_chunk()?;
+    let iterations = u16::from_be_bytes([*high, *low]);
+    let (salt, rest) = rest.split_at_checked(usize::from(*salt_len))?;
+    let (hash_len, rest) = rest.split_first()?;
+    let (hash, types) = rest.split_at_checked(usize::from(*hash_len))?;
+    let salt = if salt.is_empty() { "-".to_owned() } else { hexadecimal(salt) };
+    let (hash, types) = (base32hex(hash), types_text(types)?);
+    Some(format!("{algorithm} {flags} {iterations} {salt} {hash}{types}"))
+}
+
+/// Writes the types of a bit map, each behind a space (RFC 4034 §4.1.2).
+fn types_text(mut bitmap: &[u8]) -> Option<String> {
+    let mut text = String::new();
+    while let Some(([window, len], rest)) = bitmap.split_first_chunk() {
+        let (octets, rest) = rest.split_at_checked(usize::from(*len))?;
+        bitmap = rest;
+        for (octet, index) in octets.iter().zip(0_u8..32) {
+            for bit in (0..8_u8).filter(|bit| octet & (0x80 >> bit) != 0) {
+                write!(text, " {}", RecordType(u16::from_be_bytes([*window, 8 * index + bit]))).ok()?;
+            }
+        }
+    }
+    bitmap.is_empty().then_some(text)
+}
+
+/// Writes Base 32 with the extended hex alphabet, without padding (RFC 4648 §7).
+fn base32hex(octets: &[u8]) -> String {
+    let bit = |index: usize| octets.get(index / 8).is_some_and(|octet| octet & (0x80 >> (index % 8)) != 0);
+    let digit = |start: usize| (start..start + 5).fold(0, |value, index| value << 1 | u32::from(bit(index)));
+    (0..8 * octets.len())
+        .step_by(5)
+        .filter_map(|start| char::from_digit(digit(start), 32))
+        .map(|c| c.to_ascii_uppercase())
+        .collect()
+}
+
+/// Writes octets in hexadecimal.
+fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |text, octet| text + &format!("{octet:02X}"))
+}
+
 /// Writes RDATA as hickory-proto does, if it knows the type.
 fn hickory_text(record: &RecordRef<'_>) -> Option<String> {
     let mut octets = Vec::new();
@@ -140,13 +220,8 @@ fn hickory_text(record: &RecordRef<'_>) -> Option<String> {
 
 /// Writes RDATA that nobody can read (RFC 3597 §5).
 fn generic_text(rdata: &[u8]) -> String {
-    let mut text = format!("\\# {}", rdata.len());
-    for (index, octet) in rdata.iter().enumerate() {
-        let space = if index == 0 { " " } else { "" };
-        // A String takes what is written to it.
-        let _ = write!(text, "{space}{octet:02X}");
-    }
-    text
+    let space = if rdata.is_empty() { "" } else { " " };
+    format!("\\# {}{space}{}", rdata.len(), hexadecimal(rdata))
 }
 
 /// Writes a name.
@@ -230,6 +305,8 @@ struct LocalMessage {
     octets: Vec<u8>,
     /// How many records there are.
     records: u16,
+    /// The class of all of them.
+    class: Class,
 }
 
 impl LocalMessage {
@@ -240,10 +317,11 @@ impl LocalMessage {
         octets.extend_from_slice(question.name.as_bytes());
         octets.extend_from_slice(&question.rtype.0.to_be_bytes());
         octets.extend_from_slice(&question.class.0.to_be_bytes());
-        Self { octets, records: 0 }
+        let class = if question.class == Class::ANY { Class::IN } else { question.class };
+        Self { octets, records: 0, class }
     }
 
-    /// Appends a record of class IN.
+    /// Appends a record of the class that was asked for.
     fn record(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, write_rdata: impl FnOnce(&mut Vec<u8>)) {
         let mut rdata = Vec::new();
         write_rdata(&mut rdata);
@@ -251,7 +329,7 @@ impl LocalMessage {
         let rdata_len = u16::try_from(rdata.len()).unwrap_or(u16::MAX);
         self.octets.extend_from_slice(owner);
         self.octets.extend_from_slice(&rtype.0.to_be_bytes());
-        self.octets.extend_from_slice(&[0, 1]);
+        self.octets.extend_from_slice(&self.class.0.to_be_bytes());
         self.octets.extend_from_slice(&ttl.0.to_be_bytes());
         self.octets.extend_from_slice(&rdata_len.to_be_bytes());
         self.octets.extend_from_slice(&rdata);
@@ -281,7 +359,6 @@ mod tests {
     use super::super::samples::{self, Asked, a, bytes, cname, ns, opaque, soa};
     use super::super::stored::TtlRule;
     use super::*;
-    use crate::wire::question::Class;
     use hickory_proto::op::Message;
     use proptest::prelude::*;
 
@@ -348,6 +425,25 @@ mod tests {
             ("NAPTR", 35, b"\0\x01\0\x02\x01s\x03SIP\0\xc0\x0c", r#"1 2 "s" "SIP" "" a."#),
             ("unknown", 65400, &[1, 0xab], "\\# 2 01AB"),
             ("empty", 65400, &[], "\\# 0"),
+        ];
+        for (case, rtype, rdata, expected) in cases {
+            assert_eq!(rdata_of(rtype, rdata), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn dnssec_rdata_is_shown_as_in_a_zone_file() {
+        let signature =
+            [&[0, 1, 13, 2, 0, 0, 14, 16, 0, 0, 0, 9, 0, 0, 0, 8, 0x30, 0x39][..], b"\x01a\0", &[1, 2, 3]]
+                .concat();
+        let nsec3 = [&[1, 0, 0, 10, 2, 0xab, 0xcd, 20][..], &[0x5a; 20], &[0, 1, 0x40, 1, 1, 0x40]].concat();
+        let cases: [(&str, u16, &[u8], &str); 6] = [
+            ("DS", 43, &[0x30, 0x39, 8, 2, 0xde, 0xad], "12345 8 2 DEAD"),
+            ("DNSKEY", 48, &[1, 1, 3, 13, 1, 2, 3], "257 3 13 AQID"),
+            ("RRSIG", 46, &signature, "A 13 2 3600 9 8 12345 a. AQID"),
+            ("NSEC", 47, b"\x01b\0\0\x06\x40\x01\0\0\0\x03", "b. A MX RRSIG NSEC"),
+            ("NSEC3", 50, &nsec3, "1 0 10 ABCD B9D5KMIQB9D5KMIQB9D5KMIQB9D5KMIQ A CAA"),
+            ("NSEC with half a bit map", 47, &[0, 0, 3, 0x40], "\\# 4 00000340"),
         ];
         for (case, rtype, rdata, expected) in cases {
             assert_eq!(rdata_of(rtype, rdata), expected, "{case}");

@@ -1,7 +1,7 @@
 //! A server's response: every record walked once, names within bounds and pointers only backwards; then
 //! its sections are iterated without a further check. The walk is linear in the message's length whatever
-//! the message says: a name costs at most 127 labels and [`MAX_POINTERS`] pointers, and a record has at
-//! least 11 octets (RFC 9267 tells what happens to those who trust names and counts).
+//! the message says: a name costs at most 127 labels and 32 pointers, and a record has at least
+//! 11 octets (RFC 9267 tells what happens to those who trust names and counts).
 //!
 //! Whether the response answers what we asked, and which of its records belong to the answer, is not
 //! judged here.
@@ -10,8 +10,9 @@ use super::MAX_MESSAGE;
 use super::ede::EdeCode;
 use super::edns::{EdnsRef, OPTION_ECS};
 use super::header::{HEADER_LEN, HeaderRef, OPCODE_QUERY, Rcode};
-use super::name::{MAX_NAME, NameRef};
 use super::question::{Class, QuestionRef, RecordType, Ttl};
+
+pub use super::packed_name::PackedName;
 
 /// Why octets are no answer. One variant a rule, so that the counters can tell which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -178,7 +179,7 @@ impl<'a> ResponseRef<'a> {
 
     /// Returns the question's name as a name of the message.
     pub fn question_name(&self) -> PackedName<'a> {
-        PackedName { message: self.bytes, offset: HEADER_LEN }
+        PackedName::of_question(self.bytes)
     }
 
     /// Returns the response code with the OPT record's upper bits (RFC 6891 §6.1.3).
@@ -254,8 +255,7 @@ impl<'a> RecordRef<'a> {
     pub(super) fn rdata_name_span(&self, offset: usize) -> Option<(PackedName<'a>, usize)> {
         let start = self.rdata_offset.checked_add(offset)?;
         let rdata_end = self.rdata_offset + self.rdata.len();
-        let end = name_end(self.message, start)?;
-        let name = PackedName { message: self.message, offset: start };
+        let (name, end) = PackedName::read(self.message, start)?;
         (end <= rdata_end).then_some((name, end - self.rdata_offset))
     }
 
@@ -276,93 +276,6 @@ impl<'a> RecordRef<'a> {
     }
 }
 
-/// A possibly compressed name inside a message that was checked.
-#[derive(Clone, Copy, Debug)]
-pub struct PackedName<'a> {
-    /// The message, into which the name points.
-    message: &'a [u8],
-    /// Where it starts; `name_end` has found it good.
-    offset: usize,
-}
-
-impl<'a> PackedName<'a> {
-    /// Iterates over the labels, first (leftmost) to last, without the root.
-    pub fn labels(&self) -> PackedLabels<'a> {
-        PackedLabels { message: self.message, at: self.offset }
-    }
-
-    /// Returns true when it is `other`, case ignored.
-    pub fn eq_name(&self, other: NameRef<'_>) -> bool {
-        same_labels(self.labels(), other.labels())
-    }
-
-    /// Returns true when both are one name, case ignored.
-    pub fn eq_packed(&self, other: &PackedName<'_>) -> bool {
-        let same_place = self.offset == other.offset && std::ptr::eq(self.message, other.message);
-        same_place || same_labels(self.labels(), other.labels())
-    }
-
-    /// Returns true when it lies below `ancestor` and is not `ancestor` itself, case ignored.
-    pub fn is_below(&self, ancestor: &PackedName<'_>) -> bool {
-        let (mine, theirs) = (self.labels().count(), ancestor.labels().count());
-        mine > theirs && same_labels(self.labels().skip(mine - theirs), ancestor.labels())
-    }
-
-    /// Writes it uncompressed, case kept. An `out` of [`MAX_NAME`] octets always suffices.
-    pub fn unpack_into<'b>(&self, out: &'b mut [u8]) -> Option<NameRef<'b>> {
-        let mut at = 0;
-        for label in self.labels() {
-            let field = out.get_mut(at..=at + label.len())?;
-            let (len, content) = field.split_first_mut()?;
-            *len = u8::try_from(label.len()).ok()?;
-            content.copy_from_slice(label);
-            at += 1 + label.len();
-        }
-        *out.get_mut(at)? = 0;
-        NameRef::parse(out.get(..=at)?)
-    }
-}
-
-/// Compares two sequences of labels, case ignored (RFC 4343 §3).
-fn same_labels<'x, 'y>(
-    one: impl Iterator<Item = &'x [u8]>,
-    mut other: impl Iterator<Item = &'y [u8]>,
-) -> bool {
-    for label in one {
-        if !other.next().is_some_and(|theirs| theirs.eq_ignore_ascii_case(label)) {
-            return false;
-        }
-    }
-    other.next().is_none()
-}
-
-/// The labels of a [`PackedName`].
-#[derive(Clone, Debug)]
-pub struct PackedLabels<'a> {
-    /// The message.
-    message: &'a [u8],
-    /// Where the next label, pointer or root stands.
-    at: usize,
-}
-
-impl<'a> Iterator for PackedLabels<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            match Step::read(self.message, self.at)? {
-                Step::Root => return None,
-                Step::Label(label) => {
-                    self.at += 1 + label.len();
-                    return Some(label);
-                }
-                // It ends: a checked name's pointers lead to before the run of labels they close.
-                Step::Pointer(target) => self.at = target,
-            }
-        }
-    }
-}
-
 /// The records of one section, in order.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
@@ -380,7 +293,8 @@ impl<'a> Iterator for Records<'a> {
     fn next(&mut self) -> Option<RecordRef<'a>> {
         while self.left > 0 {
             self.left -= 1;
-            let record = read_record(self.message, self.at, skip_name(self.message, self.at)?)?;
+            let (owner, owner_end) = PackedName::read_checked(self.message, self.at)?;
+            let record = read_record(self.message, owner, owner_end)?;
             self.at = record.end();
             if record.rtype != RecordType::OPT {
                 return Some(record);
@@ -409,8 +323,8 @@ impl<'a> Walk<'a> {
             if self.at >= self.message.len() {
                 return Err(ResponseFault::Record);
             }
-            let owner_end = name_end(self.message, self.at).ok_or(ResponseFault::Name)?;
-            let record = read_record(self.message, self.at, owner_end).ok_or(ResponseFault::Record)?;
+            let (owner, owner_end) = PackedName::read(self.message, self.at).ok_or(ResponseFault::Name)?;
+            let record = read_record(self.message, owner, owner_end).ok_or(ResponseFault::Record)?;
             self.at = record.end();
             if record.rtype == RecordType::OPT {
                 self.opt(&record, section)?;
@@ -433,89 +347,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The most pointers followed in one name. Servers that chain them need one for each label that a name adds
-/// to another one; 32 of them are more than any name of the root's or reverse tree's depth asks for.
-const MAX_POINTERS: u32 = 32;
-
-/// Checks the name at `start` and returns where the octets after it start: labels of 63 octets at most, 255
-/// octets in all (RFC 1035 §2.3.4), pointers only to before the run of labels they end (so it ends), and
-/// never into the header (whose bits we change).
-fn name_end(message: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
-    let mut run_start = start;
-    let mut end = None;
-    let mut name_len = 1;
-    let mut pointers = 0;
-    loop {
-        match Step::read(message, at)? {
-            Step::Root => return Some(end.unwrap_or(at + 1)),
-            Step::Label(label) => {
-                name_len += 1 + label.len();
-                at += 1 + label.len();
-            }
-            Step::Pointer(target) => {
-                pointers += 1;
-                if target >= run_start || target < HEADER_LEN || pointers > MAX_POINTERS {
-                    return None;
-                }
-                end = end.or(Some(at + 2));
-                run_start = target;
-                at = target;
-            }
-        }
-        if name_len > MAX_NAME {
-            return None;
-        }
-    }
-}
-
-/// Returns where the octets after the checked name at `start` begin.
-fn skip_name(message: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
-    loop {
-        match Step::read(message, at)? {
-            Step::Root => return Some(at + 1),
-            Step::Label(label) => at += 1 + label.len(),
-            Step::Pointer(_) => return Some(at + 2),
-        }
-    }
-}
-
-/// What stands at one place of a name (RFC 1035 §4.1.4).
-#[derive(Clone, Copy, Debug)]
-enum Step<'a> {
-    /// The end of the name.
-    Root,
-    /// A label, without its length.
-    Label(&'a [u8]),
-    /// The rest of the name stands at this offset.
-    Pointer(usize),
-}
-
-impl<'a> Step<'a> {
-    /// Reads what stands at `at`; `None` past the end and for the label types of RFC 6891 §5, which are gone.
-    fn read(message: &'a [u8], at: usize) -> Option<Self> {
-        let first = *message.get(at)?;
-        match first {
-            0 => Some(Self::Root),
-            1..=0x3f => message.get(at + 1..at + 1 + usize::from(first)).map(Self::Label),
-            0x40..=0xbf => None,
-            0xc0..=0xff => {
-                let low = *message.get(at + 1)?;
-                Some(Self::Pointer(usize::from(u16::from_be_bytes([first & 0x3f, low]))))
-            }
-        }
-    }
-}
-
-/// Reads the record at `start` whose owner ends at `owner_end` (RFC 1035 §4.1.3).
-fn read_record(message: &[u8], start: usize, owner_end: usize) -> Option<RecordRef<'_>> {
+/// Reads the record whose owner ends at `owner_end` (RFC 1035 §4.1.3).
+fn read_record<'a>(message: &'a [u8], owner: PackedName<'a>, owner_end: usize) -> Option<RecordRef<'a>> {
     let fixed: &[u8; 10] = message.get(owner_end..)?.first_chunk()?;
     let [t0, t1, c0, c1, l0, l1, l2, l3, n0, n1] = *fixed;
     let rdata_offset = owner_end + fixed.len();
     let rdata_len = usize::from(u16::from_be_bytes([n0, n1]));
     Some(RecordRef {
-        owner: PackedName { message, offset: start },
+        owner,
         rtype: RecordType(u16::from_be_bytes([t0, t1])),
         class: Class(u16::from_be_bytes([c0, c1])),
         ttl: ttl([l0, l1, l2, l3]),
@@ -534,6 +373,7 @@ fn ttl(octets: [u8; 4]) -> Ttl {
 
 #[cfg(test)]
 mod tests {
+    use super::super::name::{MAX_NAME, NameRef};
     use super::super::samples::{self, Asked, a, bytes, cname, ns, soa};
     use super::*;
     use hickory_proto::op::{Edns, ResponseCode};

@@ -632,7 +632,7 @@ mod tests {
             assert!(reply.answers.is_empty() && reply.authorities.is_empty());
             assert_eq!(reply.edns.is_some(), asked.view().edns().is_some());
             assert_eq!(cut.len(), render_into(&answer, &asked, TtlRule::Keep, cut.len()).len());
-            assert_eq!(render_into(&answer, &asked, TtlRule::Keep, cut.len() - 1), []);
+            assert_eq!(render_into(&answer, &asked, TtlRule::Keep, cut.len() - 1), [0u8; 0]);
         }
     }
 
@@ -640,7 +640,7 @@ mod tests {
     fn a_question_of_another_length_gets_nothing() {
         let answer = stored(&chain(), ALL);
         for qname in ["ww.example.com.", "wwww.example.com.", "."] {
-            assert_eq!(render_into(&answer, &Asked::a(qname), TtlRule::Keep, 512), []);
+            assert_eq!(render_into(&answer, &Asked::a(qname), TtlRule::Keep, 512), [0u8; 0]);
         }
     }
 
@@ -752,6 +752,25 @@ mod tests {
             prop_assert_eq!(ttls().count(), answer.parts().ttl_offsets.len());
             let twice = StoredAnswer::from_response(&again, ALL);
             prop_assert_eq!(twice.message(), answer.message());
+        }
+
+        #[test]
+        fn no_octets_of_a_server_make_storing_or_rendering_panic(
+            counts in [0_u8..4, 0..4, 0..4],
+            tail in prop::collection::vec(prop_oneof![Just(0), Just(0xc0), 0_u8..30, any::<u8>()], 0..120),
+            rule in rules(),
+            (authority, limit) in (any::<bool>(), 0_usize..200),
+        ) {
+            let [answers, authorities, additionals] = counts;
+            let mut octets = vec![0, 0, 0x80, 0, 0, 1, 0, answers, 0, authorities, 0, additionals];
+            octets.extend_from_slice(&[1, b'a', 0, 0, 1, 0, 1]);
+            octets.extend_from_slice(&tail);
+            if let Ok(response) = ResponseRef::parse(&octets) {
+                let answer = StoredAnswer::from_response(&response, Keep { authority, authentic_data: true });
+                let answer = answer.clamp_ttls(Ttl(5), Ttl(3600));
+                prop_assert!(answer.question().matches(&response.question()));
+                render_into(&answer, &Asked::a_with_edns("a."), rule, limit);
+            }
         }
 
         #[test]
