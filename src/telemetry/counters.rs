@@ -497,10 +497,7 @@ mod tests {
         let upstreams = telemetry.upstreams();
         assert_eq!(upstreams.len(), 1);
         let counted: Vec<_> = upstreams[0].1.outcomes().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(
-            counted,
-            [("ok", 1), ("rcode", 1), ("invalid", 1), ("certificate", 1), ("other", 1)]
-        );
+        assert_eq!(counted, [("ok", 1), ("rcode", 1), ("invalid", 1), ("certificate", 1), ("other", 1)]);
         let broken: Vec<_> = upstreams[0].1.faults().filter(|(_, count)| *count > 0).collect();
         assert_eq!(broken, [("unrelated", 1)]);
         assert_eq!((upstreams[0].1.latency().count(), upstreams[0].1.plaintext_queries()), (2, 0));

@@ -165,3 +165,137 @@ fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> R
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    /// A gateway that is ready when it is told so.
+    #[derive(Default)]
+    struct Switch(AtomicBool);
+
+    impl Gauges for Switch {
+        fn read(&self) -> Readings {
+            Readings { ready: self.0.load(Ordering::Relaxed), ..Readings::default() }
+        }
+    }
+
+    /// A running page.
+    struct Running {
+        address: SocketAddr,
+        ready: Arc<Switch>,
+        cancel: CancellationToken,
+        tasks: TaskTracker,
+    }
+
+    impl Running {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (ready, cancel, tasks) =
+                (Arc::new(Switch::default()), CancellationToken::new(), TaskTracker::new());
+            let gauges: Arc<dyn Gauges> = Arc::<Switch>::clone(&ready);
+            tasks.spawn(serve(listener, Telemetry::new(), gauges, cancel.clone()));
+            tasks.close();
+            Self { address, ready, cancel, tasks }
+        }
+
+        /// Sends a request and returns all that comes back.
+        async fn request(&self, line: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            stream.write_all(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_is_served_as_openmetrics() {
+        let running = Running::start().await;
+        let answer = running.request("GET /metrics").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
+        assert!(head.contains("connection: close"));
+        assert!(body.starts_with("# HELP veildns_") && body.ends_with("\n# EOF\n"));
+    }
+
+    #[tokio::test]
+    async fn head_gets_the_head_alone() {
+        let running = Running::start().await;
+        let answer = running.request("HEAD /metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn ready_follows_the_gateway_and_health_does_not() {
+        let running = Running::start().await;
+        assert!(running.request("GET /ready").await.starts_with("HTTP/1.1 503 "));
+        running.ready.0.store(true, Ordering::Relaxed);
+        assert!(running.request("GET /ready").await.starts_with("HTTP/1.1 200 "));
+        running.ready.0.store(false, Ordering::Relaxed);
+        assert!(running.request("GET /ready").await.starts_with("HTTP/1.1 503 "));
+        assert!(running.request("GET /health").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn other_pages_are_not_found_and_other_methods_not_allowed() {
+        let running = Running::start().await;
+        assert!(running.request("GET /").await.starts_with("HTTP/1.1 404 "));
+        assert!(running.request("POST /nothing").await.starts_with("HTTP/1.1 404 "));
+        let refusal = running.request("POST /metrics").await;
+        assert!(refusal.starts_with("HTTP/1.1 405 ") && refusal.contains("allow: GET, HEAD"), "{refusal}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_take_every_place_and_are_thrown_out() {
+        let running = Running::start().await;
+        let begun = Instant::now();
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS {
+            silent.push(TcpStream::connect(running.address).await.unwrap());
+        }
+        let answer = running.request("GET /health").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(begun.elapsed() >= HEADER_LIMIT, "there was a place too many");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_trickles_in_is_not_waited_for() {
+        let running = Running::start().await;
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(!text.contains("veildns_"));
+    }
+
+    #[tokio::test]
+    async fn a_huge_request_is_refused() {
+        let running = Running::start().await;
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let head = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(REQUEST_OCTETS));
+        // The page may close before it has read everything.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut octets = Vec::new();
+        let _ = stream.read_to_end(&mut octets).await;
+        assert!(!String::from_utf8_lossy(&octets).contains(" 200 "));
+    }
+
+    #[tokio::test]
+    async fn cancelling_ends_connections_too() {
+        let running = Running::start().await;
+        let mut open = TcpStream::connect(running.address).await.unwrap();
+        // Accepted in order: when this one was answered, that one is in its place.
+        running.request("GET /health").await;
+        running.cancel.cancel();
+        running.tasks.wait().await;
+        let mut octets = Vec::new();
+        assert_eq!(open.read_to_end(&mut octets).await.unwrap_or(0), 0);
+    }
+}

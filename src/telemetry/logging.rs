@@ -221,8 +221,11 @@ mod tests {
 
     #[test]
     fn the_level_changes_while_the_log_runs_and_a_second_set_up_changes_nothing() {
-        let settings =
-            |level| LogSettings { level, format: LogFormat::Text, queries: crate::config::settings::QueryLog::Off };
+        let settings = |level| LogSettings {
+            level,
+            format: LogFormat::Text,
+            queries: crate::config::settings::QueryLog::Off,
+        };
         let handle = init(&settings(LogLevel::Warn));
         assert!(!tracing::enabled!(target: "veildns::test", Level::INFO));
         handle.set_level(LogLevel::Info);

@@ -32,15 +32,8 @@ pub enum Source {
 
 impl Source {
     /// All, in the order of their places.
-    pub const ALL: [Self; 7] = [
-        Self::Cache,
-        Self::Stale,
-        Self::Local,
-        Self::Upstream,
-        Self::Blocked,
-        Self::Refused,
-        Self::Failed,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Cache, Self::Stale, Self::Local, Self::Upstream, Self::Blocked, Self::Refused, Self::Failed];
 
     /// Returns the place in `ALL`.
     pub(super) fn place(self) -> usize {

@@ -341,7 +341,8 @@ mod tests {
             transport: ClientTransport::Udp,
             duration: None,
         };
-        let unreadable = QueryDetail { client: "2001:db8::1".parse().unwrap(), question: None, upstream: None };
+        let unreadable =
+            QueryDetail { client: "2001:db8::1".parse().unwrap(), question: None, upstream: None };
         record(&telemetry, &telemetry.block(), &refused, &unreadable);
         telemetry.close_query_log();
         let written = lines(&path);
@@ -474,7 +475,8 @@ mod tests {
         writer.append(&entry());
         writer.flush();
         let text = String::from_utf8(octets.lock().unwrap().clone()).unwrap();
-        let whole: Vec<_> = text.lines().map(serde_json::from_str::<Value>).map(|line| line.is_ok()).collect();
+        let whole: Vec<_> =
+            text.lines().map(serde_json::from_str::<Value>).map(|line| line.is_ok()).collect();
         assert_eq!(whole, [true, false, true]);
     }
 }
