@@ -1,6 +1,13 @@
 //! The program as a service: what it says on systemd's notification socket (sd_notify(3)) and what signals do. Its only
 //! server is a closed port of this machine.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
