@@ -33,11 +33,21 @@ const CONTROL_OCTETS: usize = 128;
 /// A UDP socket and how it answers.
 #[derive(Debug)]
 pub(super) struct BatchSocket {
-    /// Non-blocking, of one family (`IPV6_V6ONLY`), so that the kernel always fills addresses of one length:
-    /// `recvmmsg` does not reset lengths between calls.
+    /// Non-blocking, of one family (`IPV6_V6ONLY`).
     pub(super) socket: UdpSocket,
+    /// Which family.
+    family: Family,
     /// Where replies leave from.
     source: ReplySource,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    /// Addresses are `sockaddr_in`.
+    V4,
+    /// Addresses are `sockaddr_in6`.
+    V6,
 }
 
 /// Where replies leave from.
@@ -55,14 +65,15 @@ impl BatchSocket {
     /// was asked.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
         let local = socket.local_addr()?.ip();
+        let family = if local.is_ipv4() { Family::V4 } else { Family::V6 };
         if !local.is_unspecified() {
-            return Ok(Self { socket, source: ReplySource::Bound });
+            return Ok(Self { socket, family, source: ReplySource::Bound });
         }
-        match local {
-            IpAddr::V4(_) => setsockopt(&socket, Ipv4PacketInfo, &true)?,
-            IpAddr::V6(_) => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+        match family {
+            Family::V4 => setsockopt(&socket, Ipv4PacketInfo, &true)?,
+            Family::V6 => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
         }
-        Ok(Self { socket, source: ReplySource::AsAsked })
+        Ok(Self { socket, family, source: ReplySource::AsAsked })
     }
 }
 
@@ -73,8 +84,11 @@ pub(super) fn force_receive_buffer(socket: &impl AsFd, octets: usize) -> io::Res
 
 /// Datagrams just received. Buffers are reused.
 pub(super) struct Datagrams {
-    /// For `recvmmsg` only.
-    headers: MultiHeaders<SockaddrStorage>,
+    /// For `recvmmsg` on IPv4 sockets only.
+    headers_v4: MultiHeaders<SockaddrStorage>,
+    /// For `recvmmsg` on IPv6 sockets only: the lengths of addresses are not reset between calls, so after one
+    /// on IPv4 an IPv6 address would be cut.
+    headers_v6: MultiHeaders<SockaddrStorage>,
     /// `BATCH` slots.
     octets: Box<[u8]>,
     /// Who sent each datagram and how long it is.
@@ -91,7 +105,8 @@ impl Datagrams {
     /// Allocates the buffers.
     pub(super) fn new() -> Self {
         Self {
-            headers: MultiHeaders::preallocate(BATCH, None),
+            headers_v4: MultiHeaders::preallocate(BATCH, None),
+            headers_v6: MultiHeaders::preallocate(BATCH, None),
             octets: vec![0; BATCH * SLOT].into_boxed_slice(),
             received: Vec::with_capacity(BATCH),
         }
@@ -101,7 +116,7 @@ impl Datagrams {
     pub(super) fn receive(&mut self, from: &BatchSocket) -> io::Result<usize> {
         self.received.clear();
         match from.source {
-            ReplySource::Bound => self.receive_many(&from.socket)?,
+            ReplySource::Bound => self.receive_many(from)?,
             ReplySource::AsAsked => self.receive_each(&from.socket)?,
         }
         Ok(self.received.len())
@@ -117,13 +132,17 @@ impl Datagrams {
     }
 
     /// Receives by one `recvmmsg`.
-    fn receive_many(&mut self, socket: &UdpSocket) -> io::Result<()> {
-        let Self { headers, octets, received } = self;
+    fn receive_many(&mut self, from: &BatchSocket) -> io::Result<()> {
+        let Self { headers_v4, headers_v6, octets, received } = self;
+        let headers = match from.family {
+            Family::V4 => headers_v4,
+            Family::V6 => headers_v6,
+        };
         let mut slots = octets.chunks_exact_mut(SLOT);
         let mut buffers: [[IoSliceMut<'_>; 1]; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
         let flags = MsgFlags::MSG_DONTWAIT;
-        let messages = recvmmsg(socket.as_raw_fd(), headers, buffers.iter_mut(), flags, None)?;
+        let messages = recvmmsg(from.socket.as_raw_fd(), headers, buffers.iter_mut(), flags, None)?;
         for message in messages {
             received.push((client_of(&message), message.bytes));
         }
@@ -326,7 +345,7 @@ mod tests {
         }
         let (mut datagrams, mut replies) = (Datagrams::new(), Replies::new());
         for first in (0..count).step_by(BATCH) {
-            let sent: Vec<_> = (first..count.min(first + BATCH)).map(|n| vec![n as u8; 1 + n]).collect();
+            let sent: Vec<_> = (first..count.min(first + BATCH)).map(|n| vec![b'x'; 1 + n]).collect();
             for octets in &sent {
                 client.send_to(octets, to).unwrap();
             }
@@ -360,6 +379,19 @@ mod tests {
     fn batches_go_there_and_back_on_wildcard_sockets() {
         echo("0.0.0.0:0", BATCH + 1);
         echo("[::]:0", 3);
+    }
+
+    #[test]
+    fn sockets_of_both_families_may_use_the_same_buffers_in_turn() {
+        let mut datagrams = Datagrams::new();
+        for address in ["[::1]:0", "127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0", "[::1]:0"] {
+            let (server, client) = pair(address);
+            let mut to = server.socket.local_addr().unwrap();
+            to.set_ip(client.local_addr().unwrap().ip());
+            client.send_to(b"x", to).unwrap();
+            assert_eq!(datagrams.receive(&server).unwrap(), 1);
+            assert_eq!(datagrams.iter().next().unwrap().0.peer, client.local_addr().unwrap(), "{address}");
+        }
     }
 
     #[test]

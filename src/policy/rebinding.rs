@@ -2,6 +2,10 @@
 //! somebody else speak to the router. Such answers are replaced by REFUSED with EDE 15, not by NXDOMAIN: that would be
 //! a lie, and one that clients keep.
 //!
+//! An unspecified address (0.0.0.0, ::) is what filtering servers say for a blocked name. It reaches the host itself, so it
+//! does not pass either; but the name is blocked on purpose, and clients that are refused would ask again. They get an
+//! empty answer.
+//!
 //! The question's name decides, so an alias does not lead around it. Names that the operator allows, and those routed
 //! to a group of the operator's own, may have any address. Blocking public addresses is not done here.
 
@@ -45,14 +49,22 @@ impl Rule for Rebinding {
         }
         // The additional section never reaches a client.
         let mut records = answer.records(Section::Answer).chain(answer.records(Section::Authority));
-        match records.find_map(|record| objection(&record)) {
-            Some(reason) if self.allow.matches(question.name).is_none() => {
-                Verdict::Refuse(Rcode::REFUSED, Ede::new(EdeCode::BLOCKED, reason))
-            }
-            Some(_) | None => Verdict::Pass,
+        let Some(first) = records.find_map(|record| objection(&record)) else { return Verdict::Pass };
+        if self.allow.matches(question.name).is_some() {
+            return Verdict::Pass;
+        }
+        let other = std::iter::once(first)
+            .chain(records.filter_map(|record| objection(&record)))
+            .find(|reason| *reason != UNSPECIFIED);
+        match other {
+            Some(reason) => Verdict::Refuse(Rcode::REFUSED, Ede::new(EdeCode::BLOCKED, reason)),
+            None => Verdict::Refuse(Rcode::NOERROR, Ede::new(EdeCode::BLOCKED, UNSPECIFIED)),
         }
     }
 }
+
+/// What is said of 0.0.0.0 and ::.
+const UNSPECIFIED: &str = "blocked by the server: unspecified address";
 
 /// Returns what is wrong with a record of a public name.
 fn objection(record: &RecordRef<'_>) -> Option<&'static str> {
@@ -68,6 +80,7 @@ fn objection(record: &RecordRef<'_>) -> Option<&'static str> {
 fn objection_v4(octets: [u8; 4]) -> Option<&'static str> {
     let address = Ipv4Addr::from(octets);
     match octets {
+        [0, 0, 0, 0] => Some(UNSPECIFIED),
         [0, ..] => Some("rebinding protection: address of this host (0.0.0.0/8)"),
         [100, 64..=127, ..] => Some("rebinding protection: shared address (100.64.0.0/10)"),
         _ if address.is_private() => Some("rebinding protection: private address"),
@@ -81,7 +94,7 @@ fn objection_v4(octets: [u8; 4]) -> Option<&'static str> {
 fn objection_v6(octets: [u8; 16]) -> Option<&'static str> {
     let address = Ipv6Addr::from(octets);
     match octets {
-        _ if address.is_unspecified() => Some("rebinding protection: unspecified address"),
+        _ if address.is_unspecified() => Some(UNSPECIFIED),
         _ if address.is_loopback() => Some("rebinding protection: loopback address"),
         _ if address.is_unique_local() => Some("rebinding protection: unique local address"),
         _ if address.is_unicast_link_local() => Some("rebinding protection: link-local address"),
@@ -182,7 +195,6 @@ mod tests {
     #[test]
     fn addresses_of_the_inside_are_refused() {
         for address in [
-            "0.0.0.0",
             "0.1.2.3",
             "10.0.0.1",
             "10.255.255.255",
@@ -194,7 +206,6 @@ mod tests {
             "172.16.0.1",
             "172.31.255.255",
             "192.168.1.1",
-            "::",
             "::1",
             "fc00::1",
             "fdff::1",
@@ -204,12 +215,21 @@ mod tests {
             "::ffff:10.0.0.1",
             "::ffff:127.0.0.1",
             "::192.168.1.1",
-            "::ffff:0.0.0.0",
             "64:ff9b::10.0.0.1",
             "64:ff9b::7f00:1",
         ] {
             assert!(is_refused(address), "{address}");
         }
+    }
+
+    #[test]
+    fn a_name_that_its_server_blocks_gets_an_empty_answer_and_not_a_refusal() {
+        let unspecified: &[(RecordType, &[u8])] = &[(RecordType::A, &[0; 4]), (RecordType::AAAA, &[0; 16])];
+        let blocked = verdict("ads.example", &[], unspecified, AnswerFrom::Public);
+        assert!(matches!(blocked, Verdict::Refuse(Rcode::NOERROR, ede) if ede.text == UNSPECIFIED));
+        let with_private: &[(RecordType, &[u8])] = &[(RecordType::A, &[0; 4]), (RecordType::A, &[10; 4])];
+        let refused = verdict("ads.example", &[], with_private, AnswerFrom::Public);
+        assert!(matches!(refused, Verdict::Refuse(Rcode::REFUSED, _)));
     }
 
     #[test]

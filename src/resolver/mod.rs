@@ -17,6 +17,8 @@ mod outbox;
 pub mod permits;
 pub mod route;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 mod validate;
 pub mod waiter;
 
@@ -195,9 +197,12 @@ impl Resolver {
                 refresh();
                 fresh(&found, query, transport, out)
             }
-            // Nothing to wait for: every server is known to be down (RFC 8767 §5, "recheck" is the refresh).
-            Lookup::Stale(found) if !entry.group.any_up() => {
-                refresh();
+            // Nothing to wait for: asked a moment ago in vain, or every server is known to be down.
+            Lookup::Stale(found) if found.failure || !entry.group.any_up() => {
+                // A failure a moment ago is not tried again yet (RFC 9520 §3.2).
+                if !found.failure {
+                    refresh();
+                }
                 let ede = stale_ede(&found.answer);
                 let written =
                     found.answer.render(query, TtlRule::Fixed { secs: STALE_TTL_SECS }, Some(ede), out);

@@ -1,4 +1,4 @@
-//! Streams of octets to a server: TCP to its addresses in order, staggered (RFC 8305 §5), the one that worked tried first
+//! Streams of octets to a server: TCP to its addresses in order, staggered ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305) §5), the one that worked tried first
 //! the next time. Names without addresses are looked up through the other servers, never through the system's resolver.
 //! What is *not* here: TLS, and when to dial.
 
@@ -203,6 +203,18 @@ mod tests {
         Silent,
     }
 
+    impl Target {
+        async fn behave(self) -> Result<(), io::ErrorKind> {
+            let (ms, outcome) = match self {
+                Self::Connects(ms) => (ms, Ok(())),
+                Self::Refuses(ms) => (ms, Err(io::ErrorKind::ConnectionRefused)),
+                Self::Silent => std::future::pending().await,
+            };
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            outcome
+        }
+    }
+
     /// Races targets; returns who won and after how many milliseconds.
     async fn run(targets: &[Target], patience_ms: u64) -> (Result<usize, TransportError>, u128) {
         let addresses: Vec<SocketAddr> = (0..targets.len())
@@ -211,19 +223,7 @@ mod tests {
         let started = clock::now();
         let outcome = race(&addresses, started + Duration::from_millis(patience_ms), |address| {
             let target = targets[usize::from(address.port())];
-            async move {
-                match target {
-                    Target::Connects(ms) => {
-                        tokio::time::sleep(Duration::from_millis(ms)).await;
-                        Ok(())
-                    }
-                    Target::Refuses(ms) => {
-                        tokio::time::sleep(Duration::from_millis(ms)).await;
-                        Err((address, io::ErrorKind::ConnectionRefused.into()))
-                    }
-                    Target::Silent => std::future::pending().await,
-                }
-            }
+            async move { target.behave().await.map_err(|kind| (address, kind.into())) }
         })
         .await;
         let won = outcome.map(|((), address)| usize::from(address.port()));

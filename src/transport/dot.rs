@@ -1,4 +1,4 @@
-//! DNS over TLS (RFC 7858), and the stream connection that DNS over TCP shares with it: framed messages, many in flight,
+//! DNS over TLS ([RFC 7858](https://www.rfc-editor.org/rfc/rfc7858)), and the stream connection that DNS over TCP shares with it: framed messages, many in flight,
 //! answers in any order (RFC 7766 §6.2.1.1). It knows neither which stream it runs on nor who asks.
 //!
 //! One task runs a connection. Each time it wakes it reads what has come and completes all of it, takes every waiting
@@ -11,14 +11,15 @@
 
 use super::dial::{Dial, TcpDial};
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, Job, Outlet, Pool, SWEEP_INTERVAL, Taken};
+use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
+use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
 use crate::clock;
 use crate::config::settings::{Host, ServerSpec};
 use crate::wire::frame::{self, Deframer};
 use crate::wire::header::set_id;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
 
-/// How long a connection without queries is kept (RFC 7766 §6.2.3 asks for "a few seconds").
+/// How long a connection without queries is kept (RFC 7766 §6.2.3: on the order of seconds).
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent after a query before it is doubted: a peer behind a dead path often goes on
 /// looking alive to TCP. New queries then get a fresh connection, while this one still waits for its own.
@@ -169,22 +170,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.active_at = now;
             self.unheard_since = None;
             while let Some(message) = self.deframer.next_message() {
-                match self.mux.arrive(&message) {
-                    Arrival::Answer(job) => self.answer(job, message),
-                    Arrival::Mismatch(job, fault) => {
-                        job.ticket.complete(Err(TransportError::Mismatch(fault)));
-                        self.retire();
-                    }
-                    Arrival::Late => {}
-                    // It must not fail the queries in flight, but a peer that has lost count gets no new ones.
-                    Arrival::Stray => self.retire(),
-                }
+                self.deliver(message);
             }
         }
     }
 
-    /// Completes a query.
-    fn answer(&mut self, job: Job, message: bytes::Bytes) {
+    /// Completes the query that a message belongs to. A message that belongs to none must not fail the queries in flight,
+    /// but a peer that has lost count gets no new ones.
+    fn deliver(&mut self, message: Bytes) {
+        match self.mux.arrive(&message) {
+            Arrival::Answer(job) => self.answer(job, message),
+            Arrival::Mismatch(job, fault) => {
+                job.ticket.complete(Err(TransportError::Mismatch(fault)));
+                self.retire();
+            }
+            Arrival::Late => {}
+            Arrival::Stray => self.retire(),
+        }
+    }
+
+    /// Completes a query with its answer.
+    fn answer(&mut self, job: Job, message: Bytes) {
         if !self.answered {
             self.answered = true;
             self.outlet.answered();
@@ -361,7 +367,7 @@ mod tests {
         }
 
         /// The answer of ticket `id`, without its ID.
-        async fn answered(&self, id: u64) -> bytes::Bytes {
+        async fn answered(&self, id: u64) -> Bytes {
             with_id(&self.log.outcome(id).await.unwrap().message, 0)
         }
     }
@@ -387,6 +393,12 @@ mod tests {
         assert_eq!((stage.pool.connections(), stage.door.dials()), (1, 1));
     }
 
+    /// The message with its names in lower case.
+    fn lowercase(message: &[u8]) -> Vec<u8> {
+        let (header, rest) = message.split_at(12);
+        [header, rest.to_ascii_lowercase().as_slice()].concat()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn ids_in_flight_are_distinct_and_letter_case_may_change() {
         let mut stage = Stage::new(Limits::default());
@@ -395,7 +407,7 @@ mod tests {
         let mut server = stage.accept().await;
         let queries = server.read_many(2).await;
         assert_ne!(queries[0][..2], queries[1][..2]);
-        let lowered: Vec<_> = queries.iter().map(|query| answer_to(&query.to_ascii_lowercase())).collect();
+        let lowered: Vec<_> = queries.iter().map(|query| answer_to(&lowercase(query))).collect();
         assert_ne!(answer_to(&queries[0]), lowered[0]);
         server.write(&lowered).await;
         assert!(stage.log.outcome(0).await.is_ok());
@@ -501,9 +513,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn garbage_and_empty_frames_fail_nobody() {
-        for garbage in
-            [bytes::Bytes::new(), bytes::Bytes::from_static(b"\xff\xff\xff"), vec![0xff; 600].into()]
-        {
+        for garbage in [Bytes::new(), Bytes::from_static(b"\xff\xff\xff"), vec![0xff; 600].into()] {
             let mut stage = Stage::new(Limits::default());
             stage.ask(0, "a.example");
             let mut server = stage.accept().await;
@@ -595,11 +605,9 @@ mod tests {
         stage.ask(0, "a.example");
         let deaf = stage.accept().await;
         let name = ["x"; 100].join(".");
-        for id in 1..2000 {
-            stage.ask(id, &name);
-            if id % 16 == 0 {
-                settle().await;
-            }
+        for ids in [1..1000, 1000..2000] {
+            ids.for_each(|id| stage.ask(id, &name));
+            settle().await;
         }
         // The deaf connection is doubted after a second; what it never took goes to a fresh one.
         let mut fresh = stage.accept().await;

@@ -1,5 +1,12 @@
-//! How one server is reached: a query goes in with a deadline and a ticket, and exactly one completion comes out. What is *not* here: which server
-//! to ask, whether it is well, whether an answer is good.
+//! How one server is reached: a query goes in with a deadline and a ticket, and exactly one completion comes out. What is
+//! *not* here: which server to ask, whether it is well, whether an answer is good.
+//!
+//! ```text
+//! Transport ── Pool ─┬─ queue   what waits, who takes it, when to dial
+//!                    ├─ dot     framed messages over TLS, by the ID table of mux; plain shares it over TCP
+//!                    └─ doh     HTTP/2
+//!                       dial ── tls   streams for both
+//! ```
 
 pub mod dial;
 pub mod doh;
@@ -7,6 +14,7 @@ pub mod dot;
 pub mod mux;
 pub mod plain;
 pub mod pool;
+mod queue;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 pub mod tls;

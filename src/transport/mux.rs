@@ -288,7 +288,7 @@ mod tests {
         let mut mux = Mux::new(1, 0);
         let query = asked("slow.example", now);
         let id = mux.insert(query.clone()).unwrap();
-        assert_eq!(mux.expire(now), [query.clone()]);
+        assert_eq!(mux.expire(now), std::slice::from_ref(&query));
         let next = mux.insert(asked("next.example", now + Duration::from_secs(1))).unwrap();
         assert_ne!(id, next);
         let other = with_id(&answer_to(&super::super::rehearsal::query("other.example")), id);

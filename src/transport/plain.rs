@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 /// Sockets open at once to one server.
 const MAX_SOCKETS: usize = 256;
-/// Longest datagram read. We announce 1232 octets (RFC 9715 §3.2); a server that sends more than this fails validation.
+/// Longest datagram read. We announce 1232 octets; what is cut off here fails validation.
 const MAX_DATAGRAM: usize = 4096;
 
 /// Makes the transport of a `udp://` server.

@@ -91,7 +91,7 @@ impl Authority {
 impl Identity {
     /// The server's side of TLS.
     pub(super) fn acceptor(&self, alpn: &[&[u8]]) -> TlsAcceptor {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(super::tls::provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -210,11 +210,6 @@ impl Door {
     ) -> io::Result<tokio_rustls::server::TlsStream<DuplexStream>> {
         let pipe = self.accept().await;
         acceptor.accept(pipe).await
-    }
-
-    /// True when a dial waits to be accepted.
-    pub(super) fn has_visitor(&self) -> bool {
-        !self.ends.is_empty()
     }
 
     /// Dials made, failed ones included.

@@ -152,13 +152,13 @@ pub fn provider_name() -> &'static str {
 
 /// Returns the cryptography that was compiled in.
 #[cfg(feature = "crypto-aws")]
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
 /// Returns the cryptography that was compiled in.
 #[cfg(all(feature = "crypto-ring", not(feature = "crypto-aws")))]
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 
@@ -196,7 +196,7 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError>
     if roots.len() == before { Err(TlsSetupError::Empty { path: path.to_path_buf() }) } else { Ok(()) }
 }
 
-/// Verifies chain, name and date as rustls does, then the pins if there are any (RFC 7858 §4.2): in addition, never instead.
+/// Verifies chain, name and date as rustls does, then the pins if there are any ([RFC 7858](https://www.rfc-editor.org/rfc/rfc7858) §4.2): in addition, never instead.
 #[derive(Debug)]
 struct Verifier {
     /// The standard verification.
@@ -306,7 +306,7 @@ impl TlsClient {
 }
 
 /// Returns the name to verify: a server reached by address must have it in its certificate (RFC 8310 §8.1).
-fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, TlsSetupError> {
+pub(super) fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, TlsSetupError> {
     match endpoint {
         Endpoint::Dot { host: Host::Name(name), .. } | Endpoint::Doh { host: Host::Name(name), .. } => {
             ServerName::try_from(name.clone()).map_err(|_| TlsSetupError::ServerName { host: name.clone() })

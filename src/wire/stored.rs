@@ -632,7 +632,7 @@ mod tests {
             assert!(reply.answers.is_empty() && reply.authorities.is_empty());
             assert_eq!(reply.edns.is_some(), asked.view().edns().is_some());
             assert_eq!(cut.len(), render_into(&answer, &asked, TtlRule::Keep, cut.len()).len());
-            assert_eq!(render_into(&answer, &asked, TtlRule::Keep, cut.len() - 1), []);
+            assert_eq!(render_into(&answer, &asked, TtlRule::Keep, cut.len() - 1), [0u8; 0]);
         }
     }
 
@@ -640,7 +640,7 @@ mod tests {
     fn a_question_of_another_length_gets_nothing() {
         let answer = stored(&chain(), ALL);
         for qname in ["ww.example.com.", "wwww.example.com.", "."] {
-            assert_eq!(render_into(&answer, &Asked::a(qname), TtlRule::Keep, 512), []);
+            assert_eq!(render_into(&answer, &Asked::a(qname), TtlRule::Keep, 512), [0u8; 0]);
         }
     }
 

@@ -1,5 +1,5 @@
-//! One TCP client (RFC 7766): queries are taken as they come, up to a bound at once; replies leave in the
-//! order they are ready. One task reads and writes; replies of flights come in through [`Outbox`].
+//! One TCP client ([RFC 7766](https://www.rfc-editor.org/rfc/rfc7766)): queries are taken as they come, up to a
+//! bound at once; replies leave in the order they are ready (§7). One task reads and writes; replies of flights come in through [`Outbox`].
 //!
 //! ```text
 //! reading ──client shut its side, nonsense, stop──▶ finishing ──nothing owed, all written──▶ closed
@@ -9,7 +9,7 @@
 use super::connections::Membership;
 use crate::clock;
 use crate::listener::Answer;
-use crate::listener::intake::{Intake, Taken};
+use crate::listener::intake::{Intake, Round, Taken};
 use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
 use crate::wire::MAX_MESSAGE;
 use crate::wire::frame::{self, Deframer};
@@ -241,17 +241,10 @@ impl<A: Answer> Connection<A> {
         while self.has_room(load) {
             let Some(message) = self.deframer.next_message() else { break };
             self.since.message = self.deframer.is_partial().then_some(now);
-            let taken = SCRATCH.with_borrow_mut(|scratch| {
-                let taken = round.take(&message, self.peer.ip(), scratch);
-                if let (Taken::Reply(octets), contents) = (&taken, &mut self.outbox.lock().octets) {
-                    frame::append(contents, scratch.get(..*octets).unwrap_or_default());
-                }
-                taken
-            });
-            match taken {
+            match SCRATCH.with_borrow_mut(|scratch| self.take(&round, &message, scratch)) {
                 Taken::Reply(_) | Taken::Silence => {}
                 Taken::Nonsense => {
-                    // RFC 7766 §8 leaves it to the server; framing can no longer be trusted.
+                    // Who sends this speaks something else; its framing can no longer be trusted.
                     self.reading = false;
                     self.deframer = Deframer::default();
                 }
@@ -267,6 +260,15 @@ impl<A: Answer> Connection<A> {
             intake.context.resolver.enqueue(&mut self.misses);
             self.misses.clear();
         }
+    }
+
+    /// Takes one message; a reply from memory goes to the outbox at once.
+    fn take(&self, round: &Round<'_, A>, message: &[u8], scratch: &mut [u8]) -> Taken<A::Pending> {
+        let taken = round.take(message, self.peer.ip(), scratch);
+        if let Taken::Reply(octets) = taken {
+            frame::append(&mut self.outbox.lock().octets, scratch.get(..octets).unwrap_or_default());
+        }
+        taken
     }
 
     /// Reads off how much is owed and unwritten.
@@ -354,5 +356,44 @@ async fn read(reader: &mut ReadHalf<'_>, deframer: &mut Deframer) -> Event {
         Ok(octets) => Event::Read(octets),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Event::Replies,
         Err(_) => Event::Close,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolver::waiter::ReplyNote;
+    use crate::telemetry::outcome::Source;
+
+    /// A batch of `count` replies of `octets` each.
+    fn batch(count: usize, octets: usize) -> ReplyBatch {
+        let client = ClientToken { peer: SocketAddr::from(([127, 0, 0, 1], 5)), local: None, interface: 0 };
+        let note = ReplyNote { source: Source::Cache, upstream: None };
+        let mut batch = ReplyBatch::default();
+        for _ in 0..count {
+            batch.push(client, note, octets, |out| out.len());
+        }
+        batch
+    }
+
+    #[test]
+    fn replies_are_framed_and_settle_what_is_owed() {
+        let outbox = Outbox::default();
+        outbox.lock().owed = 3;
+        outbox.send(&batch(2, 5));
+        let contents = outbox.lock();
+        assert_eq!((contents.owed, contents.overrun), (1, false));
+        assert_eq!(contents.octets[..], [0, 5, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_a_client_leaves_unread_is_bounded() {
+        let outbox = Outbox::default();
+        for _ in 0..100 {
+            outbox.send(&batch(3, MAX_MESSAGE));
+        }
+        let contents = outbox.lock();
+        assert!(contents.overrun);
+        assert!(contents.octets.len() <= WRITE_LIMIT + 2, "{}", contents.octets.len());
     }
 }

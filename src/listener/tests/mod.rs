@@ -169,7 +169,7 @@ impl Server {
 
 /// Counters that nobody reads.
 fn telemetry() -> Arc<crate::telemetry::counters::Telemetry> {
-    Arc::new(crate::telemetry::counters::Telemetry {})
+    crate::telemetry::counters::Telemetry::new()
 }
 
 /// An address as if the operator had written it.
@@ -191,7 +191,7 @@ fn query(id: u16, name: &str) -> Vec<u8> {
     let mut message = id.to_be_bytes().to_vec();
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {
-        message.push(label.len() as u8);
+        message.push(u8::try_from(label.len()).unwrap());
         message.extend(label.as_bytes());
     }
     message.extend([0, 0, 1, 0, 1]);
@@ -221,7 +221,7 @@ fn write_message(stream: &mut TcpStream, message: &[u8]) {
 
 /// The message with its length before it.
 fn framed(message: &[u8]) -> Vec<u8> {
-    [&(message.len() as u16).to_be_bytes(), message].concat()
+    [&u16::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
 }
 
 /// Reads one framed message.

@@ -1,0 +1,401 @@
+//! The pipeline from `answer_now` to the reply, with scripted servers and time passed in: no socket, no task, no sleep.
+
+use super::flights::Flights;
+use super::inbox::Work;
+use super::snapshot::Snapshot;
+use super::waiter::{ClientToken, ReplyBatch, ReplyNote, ReplySink, Waiter};
+use super::{Resolver, Step};
+use crate::cache::Cache;
+use crate::config::from_text;
+use crate::config::settings::{Settings, StrategyKind};
+use crate::telemetry::counters::Telemetry;
+use crate::telemetry::outcome::Source;
+use crate::transport::TransportError;
+use crate::upstream::fake::{self, Fake, Record};
+use crate::upstream::group::Group;
+use crate::wire::ede::EdeCode;
+use crate::wire::header::Rcode;
+use crate::wire::name::Name;
+use crate::wire::query::{ClientTransport, QueryRef, SubnetOption, UpstreamQuery};
+use crate::wire::question::{Class, QuestionRef, RecordType};
+use crate::wire::response::{ResponseRef, Section};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// A sink that keeps what it is given.
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<(ReplyNote, Vec<u8>)>>);
+
+impl ReplySink for Kept {
+    fn send(&self, batch: &ReplyBatch) {
+        self.0.lock().unwrap().extend(batch.notes().map(|(note, message)| (note, message.to_vec())));
+    }
+}
+
+/// What a test says of one reply.
+#[derive(Debug, PartialEq, Eq)]
+struct Heard {
+    source: Source,
+    rcode: Rcode,
+    ede: Option<EdeCode>,
+    ttls: Vec<u32>,
+}
+
+/// A resolver with scripted servers, and a clock that the test moves.
+struct Rig {
+    resolver: Arc<Resolver>,
+    flights: Flights,
+    sink: Arc<Kept>,
+    now: Instant,
+}
+
+impl Rig {
+    fn new(servers: &[(&str, &Fake)]) -> Self {
+        Self::with(servers, "")
+    }
+
+    /// Makes a rig with more configuration.
+    fn with(servers: &[(&str, &Fake)], config: &str) -> Self {
+        let now = crate::clock::now();
+        let settings = settings(config);
+        let upstreams = servers.iter().map(|(name, fake)| fake::upstream(name, (*fake).clone()).0).collect();
+        let group: Group = fake::group(upstreams, StrategyKind::Failover);
+        let snapshot = Snapshot::new(&settings, vec![Arc::new(group)]);
+        let cache = Arc::new(Cache::new(&settings.cache, now));
+        let resolver = Resolver::new(snapshot, cache, Telemetry::new());
+        let flights = Flights::new(&resolver, now);
+        Self { resolver, flights, sink: Arc::default(), now }
+    }
+
+    /// Asks as a client would; what memory answers is heard at once.
+    fn ask(&mut self, name: &str) {
+        let octets = query(name);
+        let parsed = QueryRef::parse(&octets).unwrap();
+        let mut out = vec![0; 1232];
+        let (step, outcome) = self.resolver.answer_now(&parsed, ClientTransport::Udp, self.now, &mut out);
+        match step {
+            Step::Reply(written) => {
+                let note = ReplyNote { source: outcome.source, upstream: None };
+                self.sink.0.lock().unwrap().push((note, out[..written].to_vec()));
+            }
+            Step::Drop => {}
+            Step::Wait(pending) => {
+                let waiter = Waiter {
+                    sink: self.sink.clone(),
+                    client: ClientToken {
+                        peer: SocketAddr::from(([192, 0, 2, 1], 5353)),
+                        local: None,
+                        interface: 0,
+                    },
+                    transport: ClientTransport::Udp,
+                    query: octets.as_ref().into(),
+                    received: self.now,
+                };
+                self.resolver.enqueue(&mut vec![(pending, waiter)]);
+            }
+        }
+        self.settle();
+    }
+
+    /// Lets the driver do all there is to do now.
+    fn settle(&mut self) {
+        let mut work = Work::default();
+        loop {
+            let more = self.resolver.inbox.take(&mut work, Waker::noop());
+            self.flights.turn(&mut work, self.now);
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Moves time on, in the driver's own steps.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.flights.next_at().map_or(end, |at| at.max(self.now)).min(end);
+            self.settle();
+            if self.flights.next_at().is_some_and(|at| at <= self.now) {
+                self.now += Duration::from_millis(1);
+            }
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    /// Returns what was heard since the last call.
+    fn heard(&self) -> Vec<Heard> {
+        let replies = std::mem::take(&mut *self.sink.0.lock().unwrap());
+        replies
+            .iter()
+            .map(|(note, message)| {
+                let response = ResponseRef::parse(message).unwrap();
+                Heard {
+                    source: note.source,
+                    rcode: response.rcode(),
+                    ede: response.ede().map(|(code, _)| code),
+                    ttls: response.records(Section::Answer).map(|record| record.ttl.0).collect(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn settings(config: &str) -> Settings {
+    let text = format!("upstreams = [\"tls://192.0.2.1\"]\n{config}");
+    from_text(&text, Path::new(".")).unwrap()
+}
+
+fn query(name: &str) -> Bytes {
+    let name: Name = name.parse().unwrap();
+    let question = QuestionRef { name: name.view(), rtype: RecordType::A, class: Class::IN };
+    let subnet = SubnetOption::Absent;
+    UpstreamQuery { question, dnssec_ok: false, checking_disabled: false, subnet, padding: false }.build()
+}
+
+/// An address record.
+fn address(ttl: u32) -> Record {
+    (RecordType::A.0, ttl, vec![198, 51, 100, 7])
+}
+
+fn answering(ttl: u32) -> Fake {
+    Fake::new(move |query| Some(Ok(fake::reply(query, 0, &[address(ttl)]))))
+}
+
+fn with_rcode(rcode: u8) -> Fake {
+    Fake::new(move |query| Some(Ok(fake::reply(query, rcode, &[]))))
+}
+
+fn good(source: Source, ttl: u32) -> Heard {
+    Heard { source, rcode: Rcode::NOERROR, ede: None, ttls: vec![ttl] }
+}
+
+fn failed(code: EdeCode) -> Heard {
+    Heard { source: Source::Failed, rcode: Rcode::SERVFAIL, ede: Some(code), ttls: vec![] }
+}
+
+#[test]
+fn an_answer_is_kept_and_its_ttl_counts_down() {
+    let server = answering(300);
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Upstream, 300)]);
+    rig.pass(Duration::from_secs(100));
+    rig.ask("WWW.example");
+    assert_eq!(rig.heard(), [good(Source::Cache, 200)]);
+    assert_eq!(server.queries().len(), 1);
+}
+
+#[test]
+fn identical_questions_share_one_exchange() {
+    let server = fake::silent();
+    let mut rig = Rig::new(&[("a", &server)]);
+    for _ in 0..50 {
+        rig.ask("www.example");
+    }
+    assert_eq!(server.queries().len(), 1);
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(rig.heard().len(), 50);
+    assert_eq!(rig.resolver.permits().in_use(), 0);
+}
+
+#[test]
+fn a_server_that_fails_is_followed_by_the_next_at_once() {
+    let (bad, spare) = (fake::closing(), answering(60));
+    let mut rig = Rig::new(&[("bad", &bad), ("spare", &spare)]);
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn a_silent_server_is_followed_by_the_next_after_its_patience() {
+    let (silent, spare) = (fake::silent(), answering(60));
+    let mut rig = Rig::new(&[("silent", &silent), ("spare", &spare)]);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(900));
+    assert!(rig.heard().is_empty());
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn nobody_waits_longer_than_the_query_timeout() {
+    let (one, two) = (fake::silent(), fake::silent());
+    let mut rig = Rig::new(&[("one", &one), ("two", &two)]);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(3_950));
+    assert!(rig.heard().is_empty());
+    rig.pass(Duration::from_millis(100));
+    assert_eq!(rig.heard(), [failed(EdeCode::NETWORK_ERROR)]);
+    assert_eq!((one.queries().len(), two.queries().len()), (1, 1));
+}
+
+#[test]
+fn a_failure_is_remembered_for_a_while_and_says_so() {
+    let server = fake::closing();
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [failed(EdeCode::NETWORK_ERROR)]);
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [failed(EdeCode::CACHED_ERROR)]);
+    assert_eq!(server.queries().len(), 1);
+    rig.pass(Duration::from_secs(6));
+    rig.ask("www.example");
+    assert_eq!(server.queries().len(), 2);
+}
+
+#[test]
+fn an_answer_to_another_question_reaches_nobody() {
+    let (liar, spare) = (
+        Fake::new(|_| Some(Ok(fake::reply(&query("evil.example"), 0, &[address(60)])))),
+        answering(60),
+    );
+    let mut rig = Rig::new(&[("liar", &liar), ("spare", &spare)]);
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+    let mut alone = Rig::new(&[("liar", &liar)]);
+    alone.ask("www.example");
+    assert_eq!(alone.heard(), [failed(EdeCode::NETWORK_ERROR)]);
+    alone.ask("evil.example");
+    assert_eq!(alone.heard(), [good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn servfail_is_asked_elsewhere_once_and_then_passed_on() {
+    let (first, second, third) = (with_rcode(2), with_rcode(5), answering(60));
+    let mut rig = Rig::new(&[("first", &first), ("second", &second), ("third", &third)]);
+    rig.ask("www.example");
+    let heard = rig.heard();
+    assert_eq!(heard[0].rcode, Rcode::SERVFAIL);
+    assert_eq!((second.queries().len(), third.queries().len()), (1, 0));
+    let mut better = Rig::new(&[("first", &with_rcode(2)), ("third", &answering(60))]);
+    better.ask("www.example");
+    assert_eq!(better.heard(), [good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn nxdomain_is_an_answer() {
+    let (first, second) = (with_rcode(3), answering(60));
+    let mut rig = Rig::new(&[("first", &first), ("second", &second)]);
+    rig.ask("nx.example");
+    assert_eq!(rig.heard()[0].rcode, Rcode::NXDOMAIN);
+    assert!(second.queries().is_empty());
+}
+
+#[test]
+fn a_stale_answer_comes_after_1800_ms_and_the_flight_goes_on() {
+    let server = answering(60);
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    rig.heard();
+    server.now_does(|_| None);
+    rig.pass(Duration::from_secs(61));
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(1_790));
+    assert!(rig.heard().is_empty());
+    rig.pass(Duration::from_millis(50));
+    let stale = || Heard {
+        source: Source::Stale,
+        rcode: Rcode::NOERROR,
+        ede: Some(EdeCode::STALE_ANSWER),
+        ttls: vec![30],
+    };
+    assert_eq!(rig.heard(), [stale()]);
+    // A client that comes while the flight goes on does not wait again.
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [stale()]);
+    assert_eq!(server.queries().len(), 2);
+}
+
+#[test]
+fn a_stale_answer_comes_at_once_when_every_server_fails() {
+    let server = answering(60);
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    rig.heard();
+    server.now_does(|_| Some(Err(TransportError::Closed)));
+    rig.pass(Duration::from_secs(61));
+    rig.ask("www.example");
+    let heard = rig.heard();
+    assert_eq!((heard[0].source, heard[0].ede), (Source::Stale, Some(EdeCode::STALE_ANSWER)));
+}
+
+#[test]
+fn too_many_waiters_for_one_name_are_told_so() {
+    let server = fake::silent();
+    let mut rig = Rig::with(&[("a", &server)], "[limits]\nwaiters_per_flight = 2");
+    for _ in 0..3 {
+        rig.ask("www.example");
+    }
+    assert_eq!(rig.heard(), [failed(EdeCode::OTHER)]);
+}
+
+#[test]
+fn queries_beyond_the_places_are_told_so_and_hits_go_on() {
+    let server = answering(60);
+    let mut rig = Rig::with(&[("a", &server)], "[limits]\nmax_inflight = 2\nmax_inflight_per_client = 2");
+    rig.ask("warm.example");
+    rig.heard();
+    server.now_does(|_| None);
+    for name in ["a.example", "b.example", "c.example", "warm.example"] {
+        rig.ask(name);
+    }
+    assert_eq!(rig.heard(), [failed(EdeCode::OTHER), good(Source::Cache, 60)]);
+}
+
+#[test]
+fn a_popular_name_is_asked_for_again_before_it_expires() {
+    let server = answering(100);
+    let mut rig = Rig::new(&[("a", &server)]);
+    for _ in 0..3 {
+        rig.ask("www.example");
+    }
+    rig.pass(Duration::from_secs(95));
+    rig.ask("www.example");
+    rig.ask("www.example");
+    assert_eq!(server.queries().len(), 2);
+    rig.pass(Duration::from_secs(50));
+    rig.heard();
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Cache, 50)]);
+}
+
+#[test]
+fn stopping_replies_to_all_who_wait() {
+    let server = fake::silent();
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    rig.flights.end_all(rig.now);
+    assert_eq!(rig.heard(), [failed(EdeCode::NOT_READY)]);
+    assert_eq!(rig.resolver.permits().in_use(), 0);
+}
+
+#[test]
+fn a_late_answer_of_the_first_server_is_still_welcome() {
+    let (slow, silent) = (fake::silent(), fake::silent());
+    let mut rig = Rig::new(&[("slow", &slow), ("silent", &silent)]);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(1_500));
+    assert_eq!(silent.queries().len(), 1);
+    let late = fake::reply(&slow.queries()[0], 0, &[address(60)]);
+    slow.answer_kept(late);
+    rig.settle();
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn a_private_address_of_a_public_name_reaches_nobody() {
+    let server = Fake::new(|query| Some(Ok(fake::reply(query, 0, &[(1, 60, vec![192, 168, 1, 1])]))));
+    let mut rig = Rig::new(&[("a", &server)]);
+    for _ in 0..2 {
+        rig.ask("rebind.example");
+        let heard = rig.heard();
+        assert_eq!((heard[0].source, heard[0].rcode), (Source::Blocked, Rcode::REFUSED));
+        assert_eq!(heard[0].ede, Some(EdeCode::BLOCKED));
+    }
+    assert_eq!(server.queries().len(), 1);
+}

@@ -1,0 +1,489 @@
+//! One HTTP/2 connection to one server, as one task: it takes queries from the pool, sends all it took in one write,
+//! completes them as answers come, and notices when it is over. One poll does all of that; there is no task, channel or
+//! timer per query. What requests and responses say is not known here, nor is how the connection came about.
+//!
+//! ```text
+//! Open ──GOAWAY, drain──▶ Finishing ──nothing in flight──▶ Closing ──GOAWAY, close_notify sent──▶ over
+//!   └───────idle──────────────────────────────────────────────▲
+//! any ──broken, or silent even to a PING──▶ over
+//! ```
+
+use super::meter::{Meter, Metered};
+use super::request::RequestTemplate;
+use super::response::{InFlight, Outcome, Refusals};
+use crate::clock;
+use crate::transport::TransportError;
+use crate::transport::pool::{self, Job, Outlet, Taken};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use h2::client::{self, SendRequest};
+use h2::{Ping, PingPong};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+
+/// Streams we open on one connection at most, whatever the server allows.
+const MAX_STREAMS: usize = 240;
+
+/// How often deadlines are looked at while queries are in flight.
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// Silence with queries in flight after which a PING asks whether anybody is there; and how long the answer may take.
+/// TCP alone would not tell for minutes: a middlebox may go on acknowledging.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// An unused connection is closed after this long; public resolvers do it after 4 to 30 s themselves.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How long GOAWAY and close_notify may take to be sent.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Header fields of one response, decoded (RFC 9113 §6.5.2). Also bounds CONTINUATION frames.
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+
+/// What the server may send on one stream before we have read it (RFC 9113 §6.9.2): all but one octet of the greatest
+/// answer at once.
+const STREAM_WINDOW: u32 = 65_535;
+
+/// What the server may send on all streams together before we have read it.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that we reset (their queries timed out) and whose late answers are still recognised and ignored: as many as
+/// can time out at once. With fewer of them, late answers would look like a server's errors, which h2 counts.
+const REMEMBERED_RESETS: usize = 256;
+
+/// How long such a stream is remembered.
+const REMEMBER_RESETS_FOR: Duration = Duration::from_secs(5);
+
+/// An HTTP/2 connection that is ready for queries.
+pub(crate) struct DohConnection<S> {
+    /// Reads and writes frames.
+    link: client::Connection<Metered<S>, Bytes>,
+    /// Opens streams.
+    requests: SendRequest<Bytes>,
+    /// What requests have in common.
+    template: Arc<RequestTemplate>,
+    /// What the server has sent.
+    meter: Arc<Meter>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> DohConnection<S> {
+    /// Begins HTTP/2 over a stream whose TLS handshake is done. It does not wait for the server's SETTINGS, which would
+    /// cost a round trip: until they come, at most 100 streams are opened.
+    ///
+    /// The limits that h2 has on its own against floods stay as they are (RUSTSEC-2023-0034, 2024-0003, 2024-0332).
+    pub(super) async fn open(stream: S, template: Arc<RequestTemplate>) -> Result<Self, h2::Error> {
+        let meter = Arc::new(Meter::default());
+        let (requests, link) = client::Builder::new()
+            .enable_push(false)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(REMEMBER_RESETS_FOR)
+            .handshake(Metered::new(stream, Arc::clone(&meter)))
+            .await?;
+        Ok(Self { link, requests, template, meter })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> pool::Connection for DohConnection<S> {
+    async fn run(self, outlet: Outlet) {
+        let mut driver = Driver::new(self, outlet);
+        poll_fn(|cx| driver.poll(cx)).await;
+    }
+}
+
+/// A connection at work.
+struct Driver<S> {
+    /// Reads and writes frames.
+    link: client::Connection<Metered<S>, Bytes>,
+    /// Opens streams; dropped to say goodbye.
+    requests: Option<SendRequest<Bytes>>,
+    /// Asks whether the server is there.
+    ping: Option<PingPong>,
+    /// What requests have in common.
+    template: Arc<RequestTemplate>,
+    /// Where queries come from.
+    outlet: Outlet,
+    /// Space for what the outlet gives.
+    taken: Vec<Job>,
+    /// Taken, and to be sent when a stream is free.
+    backlog: VecDeque<Waiting>,
+    /// Sent.
+    in_flight: FuturesUnordered<InFlight>,
+    /// Whether queries are taken.
+    stage: Stage,
+    /// The pool was told last that there is no room.
+    is_full: bool,
+    /// Whether an answer has come.
+    has_answered: bool,
+    /// When a query was last sent or completed.
+    last_used: Instant,
+    /// Whether the server is there.
+    pulse: Pulse,
+    /// Wakes the task for deadlines, silence, idleness.
+    sweep: Pin<Box<Sleep>>,
+}
+
+/// A query to be sent.
+struct Waiting {
+    /// The query.
+    job: Job,
+    /// How often it may be refused: once, because requests cross with the server's SETTINGS.
+    refusals: Refusals,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Takes queries.
+    Open,
+    /// Takes none and finishes those in flight.
+    Finishing,
+    /// Has none and says goodbye.
+    Closing,
+}
+
+/// Whether the server is there, by the octets that come from it.
+struct Pulse {
+    /// Counts them.
+    meter: Arc<Meter>,
+    /// The count when last looked at.
+    seen: usize,
+    /// Since when queries wait and nothing comes. It outlives queries that time out: they do not say who is at fault.
+    silent_since: Option<Instant>,
+    /// When a PING was sent into the silence.
+    asked_at: Option<Instant>,
+}
+
+/// What to do about a silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    /// Nothing.
+    Calm,
+    /// Send a PING.
+    Ask,
+    /// Give the connection up.
+    Dead,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    /// Starts work. Needs a runtime with timers.
+    fn new(connection: DohConnection<S>, outlet: Outlet) -> Self {
+        let DohConnection { mut link, requests, template, meter } = connection;
+        let now = clock::now();
+        Self {
+            ping: link.ping_pong(),
+            link,
+            requests: Some(requests),
+            template,
+            outlet,
+            taken: Vec::new(),
+            backlog: VecDeque::new(),
+            in_flight: FuturesUnordered::new(),
+            stage: Stage::Open,
+            is_full: false,
+            has_answered: false,
+            last_used: now,
+            pulse: Pulse::new(meter),
+            sweep: Box::pin(tokio::time::sleep_until((now + IDLE).into())),
+        }
+    }
+
+    /// Does all that can be done now; ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = clock::now();
+            self.pulse.meter.start_turn();
+            self.send_queries(cx, now);
+            let is_over = self.link.poll_unpin(cx).is_ready();
+            let mut is_changed = self.complete_answers(now, cx);
+            if is_over || self.is_given_up(cx, now, &mut is_changed) {
+                self.give_all_back();
+                return Poll::Ready(());
+            }
+            // SETTINGS may have made room, and GOAWAY ended it for good: the pool must know before this task sleeps.
+            let room = self.room(cx);
+            is_changed |= self.is_full && room > 0;
+            match self.stage {
+                Stage::Finishing if self.in_flight.is_empty() => self.close(now),
+                Stage::Open if is_changed => {}
+                Stage::Finishing if is_changed => {}
+                Stage::Open | Stage::Finishing | Stage::Closing => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes as many queries as there is room for and hands them to HTTP/2, which writes them when polled.
+    fn send_queries(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.send_backlog(cx, now);
+        while self.stage == Stage::Open {
+            let room = self.room(cx);
+            self.is_full = room == 0;
+            match self.outlet.poll_take(cx, room, &mut self.taken, now) {
+                Poll::Pending => return,
+                Poll::Ready(Taken::Drain) => self.stage = Stage::Finishing,
+                Poll::Ready(Taken::Jobs) => {
+                    let taken = self.taken.drain(..).map(|job| Waiting { job, refusals: Refusals::One });
+                    self.backlog.extend(taken);
+                    self.send_backlog(cx, now);
+                }
+            }
+        }
+    }
+
+    /// Returns how many queries may be taken now; none while a server that fell silent has not shown that it is there.
+    fn room(&mut self, cx: &mut Context<'_>) -> usize {
+        let free = self.free_streams(cx).saturating_sub(self.backlog.len());
+        if self.pulse.is_asking() { 0 } else { free }
+    }
+
+    /// Returns how many streams may be opened now: HTTP/2 would queue more without a bound. An error means never again:
+    /// GOAWAY, or no stream ID is left.
+    fn free_streams(&mut self, cx: &mut Context<'_>) -> usize {
+        let Some(requests) = &mut self.requests else { return 0 };
+        match requests.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                requests.current_max_send_streams().min(MAX_STREAMS).saturating_sub(self.in_flight.len())
+            }
+            Poll::Ready(Err(_)) => {
+                self.retire();
+                0
+            }
+            Poll::Pending => 0,
+        }
+    }
+
+    /// Sends what was taken, in order.
+    fn send_backlog(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while !self.backlog.is_empty() && self.free_streams(cx) > 0 {
+            if let Some(waiting) = self.backlog.pop_front() {
+                self.send(waiting, now);
+            }
+        }
+        if self.stage != Stage::Open {
+            self.give_backlog_back();
+        }
+    }
+
+    /// Opens a stream for a query.
+    fn send(&mut self, waiting: Waiting, now: Instant) {
+        let Waiting { job, refusals } = waiting;
+        let Some(requests) = &mut self.requests else { return self.outlet.give_back(job) };
+        let (head, body) = match self.template.request(&job.query) {
+            Ok(request) => request,
+            Err(error) => return job.ticket.complete(Err(error)),
+        };
+        let sent = requests.send_request(head, body.is_none()).and_then(|(response, mut stream)| {
+            body.map_or(Ok(()), |body| stream.send_data(body, true)).map(|()| response)
+        });
+        match sent {
+            Ok(response) => self.in_flight.push(InFlight::new(job, response, refusals)),
+            Err(_) => {
+                self.outlet.give_back(job);
+                self.retire();
+            }
+        }
+        self.last_used = now;
+        self.pulse.expect(now);
+        self.wake_by(now + SWEEP);
+    }
+
+    /// Makes sure that the task runs at `at`.
+    fn wake_by(&mut self, at: Instant) {
+        if self.sweep.deadline() > at.into() {
+            self.sweep.as_mut().reset(at.into());
+        }
+    }
+
+    /// Completes what can be completed; true if there was something.
+    fn complete_answers(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let mut is_changed = false;
+        while let Poll::Ready(Some((job, outcome))) = self.in_flight.poll_next_unpin(cx) {
+            is_changed = true;
+            self.last_used = now;
+            match outcome {
+                Outcome::Answered(received) => {
+                    self.note_answer();
+                    job.ticket.complete(Ok(received));
+                }
+                Outcome::Failed(error) => job.ticket.complete(Err(error)),
+                Outcome::Refused => self.backlog.push_back(Waiting { job, refusals: Refusals::None }),
+                Outcome::Unprocessed => self.outlet.give_back(job),
+            }
+        }
+        is_changed
+    }
+
+    /// Remembers that this connection is of use.
+    fn note_answer(&mut self) {
+        self.pulse.meter.answered();
+        if !mem::replace(&mut self.has_answered, true) {
+            self.outlet.answered();
+        }
+    }
+
+    /// Looks after deadlines, silence and idleness when it is time; true if the connection is to be given up.
+    fn is_given_up(&mut self, cx: &mut Context<'_>, now: Instant, is_changed: &mut bool) -> bool {
+        while self.sweep.as_mut().poll(cx).is_ready() {
+            *is_changed = true;
+            if self.stage == Stage::Closing {
+                return true;
+            }
+            self.expire(now);
+            match self.pulse.check(!self.in_flight.is_empty(), now) {
+                Suspicion::Calm => {}
+                Suspicion::Ask => self.send_ping(cx),
+                Suspicion::Dead => return true,
+            }
+            self.plan_sweep(now);
+        }
+        false
+    }
+
+    /// Sets when the next look is due, and closes a connection that nobody uses.
+    fn plan_sweep(&mut self, now: Instant) {
+        let idle_at = self.last_used + IDLE;
+        let is_used = !self.in_flight.is_empty() || !self.backlog.is_empty() || self.pulse.is_doubtful();
+        if is_used {
+            self.sweep.as_mut().reset((now + SWEEP).into());
+        } else if now < idle_at {
+            self.sweep.as_mut().reset(idle_at.into());
+        } else {
+            self.close(now);
+        }
+    }
+
+    /// Completes queries that are past their deadline. Their streams are reset; the connection goes on.
+    fn expire(&mut self, now: Instant) {
+        if self.in_flight.iter().any(|query| query.is_late(now)) {
+            for query in mem::take(&mut self.in_flight) {
+                match query.is_late(now) {
+                    true => query.give_up(),
+                    false => self.in_flight.push(query),
+                }
+            }
+        }
+        for waiting in mem::take(&mut self.backlog) {
+            match waiting.job.deadline <= now {
+                true => waiting.job.ticket.complete(Err(TransportError::Timeout)),
+                false => self.backlog.push_back(waiting),
+            }
+        }
+    }
+
+    /// Asks the server for a sign of life. If an earlier PING is still without its PONG no other can be sent, and need
+    /// not: any octet is a sign of life.
+    fn send_ping(&mut self, cx: &mut Context<'_>) {
+        let Some(ping) = &mut self.ping else { return };
+        let _ = ping.poll_pong(cx);
+        let _ = ping.send_ping(Ping::opaque());
+    }
+
+    /// Takes no more queries; the pool may open another connection.
+    fn retire(&mut self) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Finishing;
+            self.outlet.retire();
+        }
+    }
+
+    /// Says goodbye: HTTP/2 sends GOAWAY and closes the stream once nobody can send requests.
+    fn close(&mut self, now: Instant) {
+        self.retire();
+        self.stage = Stage::Closing;
+        self.requests = None;
+        self.sweep.as_mut().reset((now + CLOSING).into());
+    }
+
+    /// Returns what was not answered to the pool.
+    fn give_all_back(&mut self) {
+        for job in mem::take(&mut self.in_flight).into_iter().filter_map(InFlight::into_job) {
+            self.outlet.give_back(job);
+        }
+        self.give_backlog_back();
+    }
+
+    /// Returns what was not sent to the pool.
+    fn give_backlog_back(&mut self) {
+        for waiting in self.backlog.drain(..) {
+            self.outlet.give_back(waiting.job);
+        }
+    }
+}
+
+impl Pulse {
+    /// Starts with nobody expected to say anything.
+    fn new(meter: Arc<Meter>) -> Self {
+        Self { seen: meter.total(), meter, silent_since: None, asked_at: None }
+    }
+
+    /// Notes that the server has something to answer.
+    fn expect(&mut self, now: Instant) {
+        self.silent_since.get_or_insert(now);
+    }
+
+    /// Tells whether a silence is being looked into.
+    fn is_doubtful(&self) -> bool {
+        self.silent_since.is_some()
+    }
+
+    /// Tells whether a PING was sent and nothing has come since.
+    fn is_asking(&self) -> bool {
+        self.asked_at.is_some() && self.meter.total() == self.seen
+    }
+
+    /// Judges the silence.
+    fn check(&mut self, has_in_flight: bool, now: Instant) -> Suspicion {
+        let total = self.meter.total();
+        if mem::replace(&mut self.seen, total) != total {
+            self.silent_since = has_in_flight.then_some(now);
+            self.asked_at = None;
+            return Suspicion::Calm;
+        }
+        let lasts = |since: Option<Instant>| since.is_some_and(|since| now.duration_since(since) >= SILENCE);
+        match self.asked_at {
+            None if lasts(self.silent_since) => {
+                self.asked_at = Some(now);
+                Suspicion::Ask
+            }
+            Some(_) if lasts(self.asked_at) => Suspicion::Dead,
+            None | Some(_) => Suspicion::Calm,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_asked_into_and_then_taken_for_death() {
+        let mut pulse = Pulse::new(Arc::default());
+        let start = clock::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(pulse.check(false, at(0)), Suspicion::Calm);
+        pulse.expect(at(100));
+        assert_eq!(pulse.check(true, at(1000)), Suspicion::Calm);
+        assert_eq!(pulse.check(true, at(1100)), Suspicion::Ask);
+        assert_eq!(pulse.check(true, at(2000)), Suspicion::Calm);
+        assert_eq!(pulse.check(true, at(2100)), Suspicion::Dead);
+    }
+
+    #[test]
+    fn silence_goes_on_when_its_queries_have_timed_out() {
+        let mut pulse = Pulse::new(Arc::default());
+        let start = clock::now();
+        pulse.expect(start);
+        assert_eq!(pulse.check(false, start + SILENCE), Suspicion::Ask);
+        assert_eq!(pulse.check(false, start + SILENCE * 2), Suspicion::Dead);
+    }
+}
