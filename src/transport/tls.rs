@@ -305,8 +305,8 @@ impl TlsClient {
     }
 }
 
-/// Returns the name to verify; a server named by its address must have the address in its certificate.
-fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, TlsSetupError> {
+/// Returns the name to verify: a server reached by address must have it in its certificate (RFC 8310 §8.1).
+pub(super) fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, TlsSetupError> {
     match endpoint {
         Endpoint::Dot { host: Host::Name(name), .. } | Endpoint::Doh { host: Host::Name(name), .. } => {
             ServerName::try_from(name.clone()).map_err(|_| TlsSetupError::ServerName { host: name.clone() })
