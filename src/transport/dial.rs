@@ -1,4 +1,4 @@
-//! Streams of octets to a server: TCP to its addresses in order, staggered (RFC 8305 §5), the one that worked tried first
+//! Streams of octets to a server: TCP to its addresses in order, staggered ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305) §5), the one that worked tried first
 //! the next time. Names without addresses are looked up through the other servers, never through the system's resolver.
 //! What is *not* here: TLS, and when to dial.
 
@@ -185,4 +185,121 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rehearsal::{Phonebook, surroundings};
+    use super::*;
+    use crate::config::settings::Limits;
+    use std::sync::atomic::Ordering;
+    use tokio::net::TcpListener;
+
+    /// How a target behaves in a race: after how many milliseconds it connects or refuses.
+    #[derive(Clone, Copy, Debug)]
+    enum Target {
+        Connects(u64),
+        Refuses(u64),
+        Silent,
+    }
+
+    impl Target {
+        async fn behave(self) -> Result<(), io::ErrorKind> {
+            let (ms, outcome) = match self {
+                Self::Connects(ms) => (ms, Ok(())),
+                Self::Refuses(ms) => (ms, Err(io::ErrorKind::ConnectionRefused)),
+                Self::Silent => std::future::pending().await,
+            };
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            outcome
+        }
+    }
+
+    /// Races targets; returns who won and after how many milliseconds.
+    async fn run(targets: &[Target], patience_ms: u64) -> (Result<usize, TransportError>, u128) {
+        let addresses: Vec<SocketAddr> = (0..targets.len())
+            .map(|i| SocketAddr::from(([192, 0, 2, 1], u16::try_from(i).unwrap())))
+            .collect();
+        let started = clock::now();
+        let outcome = race(&addresses, started + Duration::from_millis(patience_ms), |address| {
+            let target = targets[usize::from(address.port())];
+            async move { target.behave().await.map_err(|kind| (address, kind.into())) }
+        })
+        .await;
+        let won = outcome.map(|((), address)| usize::from(address.port()));
+        (won, (clock::now() - started).as_millis())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_address_is_tried_after_a_refusal_or_a_quarter_of_a_second() {
+        use Target::{Connects, Refuses, Silent};
+        let cases: [(&[Target], usize, u128); 6] = [
+            (&[Connects(10), Connects(10)], 0, 10),
+            (&[Silent, Connects(10)], 1, 260),
+            (&[Refuses(20), Connects(10)], 1, 30),
+            (&[Silent, Silent, Connects(5)], 2, 505),
+            (&[Connects(300), Connects(100)], 0, 300),
+            (&[Connects(400), Connects(100)], 1, 350),
+        ];
+        for (targets, winner, millis) in cases {
+            let (won, took) = run(targets, 2000).await;
+            assert_eq!(won.unwrap(), winner, "{targets:?}");
+            // Tokio's timers round up to the next millisecond.
+            assert!((millis..=millis + 3).contains(&took), "{targets:?}: {took}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_fail_the_reason_is_told() {
+        let (won, took) = run(&[Target::Refuses(10), Target::Refuses(20)], 2000).await;
+        assert!(matches!(won, Err(TransportError::Connect { address, .. }) if address.port() == 1));
+        assert!(took < 100);
+        let (won, took) = run(&[Target::Silent, Target::Silent], 700).await;
+        assert!(matches!(won, Err(TransportError::ConnectTimeout { .. })));
+        assert!((700..=703).contains(&took));
+    }
+
+    fn deadline() -> Instant {
+        clock::now() + Duration::from_secs(5)
+    }
+
+    #[tokio::test]
+    async fn the_address_that_worked_is_tried_first_the_next_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let addresses = [IpAddr::from([127, 0, 0, 9]), IpAddr::from([127, 0, 0, 1])];
+        let host = Host::Name("dns.example".to_owned());
+        let dial = TcpDial::new(&host, port, &addresses, &surroundings(Limits::default()));
+        let dialled = dial.dial(deadline()).await.unwrap();
+        assert_eq!(dialled.address.ip(), addresses[1]);
+        assert_eq!(*dial.known(), [addresses[1], addresses[0]]);
+        assert!(dialled.stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_and_again_when_its_addresses_fail() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut book = Phonebook::default();
+        book.entries.insert("dns.example".to_owned(), vec![[127, 0, 0, 1].into()]);
+        let book = Arc::new(book);
+        let around = Surroundings { lookup: Arc::clone(&book) as _, ..surroundings(Limits::default()) };
+        let dial = TcpDial::new(&Host::Name("dns.example".to_owned()), port, &[], &around);
+        dial.dial(deadline()).await.unwrap();
+        dial.dial(deadline()).await.unwrap();
+        assert_eq!(book.asked.load(Ordering::Relaxed), 1);
+        drop(listener);
+        assert!(matches!(dial.dial(deadline()).await, Err(TransportError::Connect { .. })));
+        assert!(dial.dial(deadline()).await.is_err());
+        assert_eq!(book.asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_name_nobody_knows_is_no_address() {
+        let around = surroundings(Limits::default());
+        let dial = TcpDial::new(&Host::Name("gone.example".to_owned()), 853, &[], &around);
+        assert!(
+            matches!(dial.dial(deadline()).await, Err(TransportError::NoAddress { host }) if host == "gone.example")
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! DNS over TLS (RFC 7858), and the stream connection that DNS over TCP shares with it: framed messages, many in flight,
+//! DNS over TLS ([RFC 7858](https://www.rfc-editor.org/rfc/rfc7858)), and the stream connection that DNS over TCP shares with it: framed messages, many in flight,
 //! answers in any order (RFC 7766 §6.2.1.1). It knows neither which stream it runs on nor who asks.
 //!
 //! One task runs a connection. Each time it wakes it reads what has come and completes all of it, takes every waiting
@@ -11,14 +11,15 @@
 
 use super::dial::{Dial, TcpDial};
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, Job, Outlet, Pool, SWEEP_INTERVAL, Taken};
+use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
+use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
 use crate::clock;
 use crate::config::settings::{Host, ServerSpec};
 use crate::wire::frame::{self, Deframer};
 use crate::wire::header::set_id;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -26,17 +27,13 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
 
-/// How long a connection without queries is kept (RFC 7766 §6.2.3 asks for "a few seconds").
+/// How long a connection without queries is kept (RFC 7766 §6.2.3: on the order of seconds).
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent after a query before it is doubted: a peer behind a dead path often goes on
 /// looking alive to TCP. New queries then get a fresh connection, while this one still waits for its own.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long the farewell may take.
 const CLOSE: Duration = Duration::from_secs(1);
-/// Room made for reading: a burst of answers, and the longest TLS record.
-const READ_SIZE: usize = 16 * 1024;
-/// Least room for a read: a padded answer (RFC 8467 §4.1) or two.
-const LEAST_READ: usize = 1024;
 
 /// Makes the transport of a DNS over TLS server.
 ///
@@ -123,7 +120,7 @@ struct Driver<S> {
     taking: bool,
     /// An answer has come.
     answered: bool,
-    /// When a query was last sent or an octet received.
+    /// When a query was last sent or a message received; octets that never become a message keep nothing open.
     active_at: Instant,
     /// Since when a query has been out and nothing was heard.
     unheard_since: Option<Instant>,
@@ -165,35 +162,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Reads and completes until there is no more; ready when the stream has ended.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         loop {
-            let buffer = self.deframer.buffer();
-            // Answers that were handed up still share the allocation, so it is renewed only when it is nearly used up.
-            if buffer.capacity() - buffer.len() < LEAST_READ {
-                buffer.reserve(READ_SIZE);
-            }
-            let read = pin!(self.stream.read_buf(buffer));
+            let read = pin!(self.stream.read_buf(self.deframer.buffer()));
             match ready!(read.poll(cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
-            self.active_at = now;
             self.unheard_since = None;
             while let Some(message) = self.deframer.next_message() {
-                match self.mux.arrive(&message) {
-                    Arrival::Answer(job) => self.answer(job, message),
-                    Arrival::Mismatch(job, fault) => {
-                        job.ticket.complete(Err(TransportError::Mismatch(fault)));
-                        self.retire();
-                    }
-                    Arrival::Late => {}
-                    // It must not fail the queries in flight, but a peer that has lost count gets no new ones.
-                    Arrival::Stray => self.retire(),
-                }
+                self.active_at = now;
+                self.deliver(message);
             }
         }
     }
 
-    /// Completes a query.
-    fn answer(&mut self, job: Job, message: bytes::Bytes) {
+    /// Completes the query that a message belongs to. A message that belongs to none must not fail the queries in flight,
+    /// but a peer that has lost count gets no new ones.
+    fn deliver(&mut self, message: Bytes) {
+        match self.mux.arrive(&message) {
+            Arrival::Answer(job) => self.answer(job, message),
+            Arrival::Mismatch(job, fault) => {
+                job.ticket.complete(Err(TransportError::Mismatch(fault)));
+                self.retire();
+            }
+            Arrival::Late => {}
+            Arrival::Stray => self.retire(),
+        }
+    }
+
+    /// Completes a query with its answer.
+    fn answer(&mut self, job: Job, message: Bytes) {
         if !self.answered {
             self.answered = true;
             self.outlet.answered();
@@ -311,5 +308,467 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         for job in self.mux.into_pending() {
             self.outlet.give_back(job);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TransportError;
+    use super::super::rehearsal::{
+        Authority, Door, Identity, Log, NAME, Peer, PipeDial, answer_to, dot_endpoint, pipes, query, settle,
+        surroundings, with_id,
+    };
+    use super::*;
+    use crate::config::settings::Limits;
+    use crate::wire::response::ResponseFault;
+    use std::sync::Arc;
+    use tokio::io::DuplexStream;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::server::TlsStream;
+
+    const PATIENCE: Duration = Duration::from_secs(4);
+
+    type ServerEnd = Peer<TlsStream<DuplexStream>>;
+
+    /// A pool that dials pipes, and the server behind them.
+    struct Stage {
+        pool: Pool<DotConnector<PipeDial>>,
+        door: Door,
+        acceptor: TlsAcceptor,
+        around: Surroundings,
+        log: Arc<Log>,
+    }
+
+    impl Stage {
+        fn new(limits: Limits) -> Self {
+            let authority = Authority::new();
+            let identity = authority.identity(NAME, 4000);
+            Self::with(limits, &authority.spec(dot_endpoint()), &identity)
+        }
+
+        fn with(limits: Limits, spec: &ServerSpec, identity: &Identity) -> Self {
+            let around = surroundings(limits);
+            let (dial, door) = pipes();
+            let tls = TlsClient::new(&around.tls, spec, &[]).unwrap();
+            let pool = Pool::new(DotConnector { dial, tls, streams: around.limits.dot_streams }, &around);
+            Self { pool, door, acceptor: identity.acceptor(&[]), around, log: Log::new() }
+        }
+
+        fn ask(&self, id: u64, name: &str) {
+            self.log.ask(&self.pool, id, name, PATIENCE);
+        }
+
+        async fn accept(&mut self) -> ServerEnd {
+            Peer::new(self.door.accept_tls(&self.acceptor).await.unwrap())
+        }
+
+        async fn error(&self, id: u64) -> TransportError {
+            self.log.outcome(id).await.unwrap_err()
+        }
+
+        /// The answer of ticket `id`, without its ID.
+        async fn answered(&self, id: u64) -> Bytes {
+            with_id(&self.log.outcome(id).await.unwrap().message, 0)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_one_write_and_answers_may_come_in_any_order() {
+        let mut stage = Stage::new(Limits::default());
+        stage.pool.warm();
+        let mut server = stage.accept().await;
+        settle().await;
+        let before = stage.door.writes();
+        for id in 0..50 {
+            stage.ask(id, &format!("n{id}.example"));
+        }
+        let queries = server.read_many(50).await;
+        assert_eq!(stage.door.writes() - before, 1);
+        let mut answers: Vec<_> = queries.iter().map(|query| answer_to(query)).collect();
+        answers.reverse();
+        server.write(&answers).await;
+        for id in 0..50 {
+            assert_eq!(stage.answered(id).await, answer_to(&query(&format!("n{id}.example"))));
+        }
+        assert_eq!((stage.pool.connections(), stage.door.dials()), (1, 1));
+    }
+
+    /// The message with its names in lower case.
+    fn lowercase(message: &[u8]) -> Vec<u8> {
+        let (header, rest) = message.split_at(12);
+        [header, rest.to_ascii_lowercase().as_slice()].concat()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ids_in_flight_are_distinct_and_letter_case_may_change() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "Case.Example");
+        stage.ask(1, "Case.Example");
+        let mut server = stage.accept().await;
+        let queries = server.read_many(2).await;
+        assert_ne!(queries[0][..2], queries[1][..2]);
+        let lowered: Vec<_> = queries.iter().map(|query| answer_to(&lowercase(query))).collect();
+        assert_ne!(answer_to(&queries[0]), lowered[0]);
+        server.write(&lowered).await;
+        assert!(stage.log.outcome(0).await.is_ok());
+        assert!(stage.log.outcome(1).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_query_times_out_alone_and_its_late_answer_hurts_nobody() {
+        let mut stage = Stage::new(Limits::default());
+        stage.log.ask(&stage.pool, 0, "slow.example", Duration::from_millis(900));
+        let mut server = stage.accept().await;
+        let slow = server.read().await.unwrap();
+        for id in 1..=4 {
+            tokio::time::advance(Duration::from_millis(300)).await;
+            stage.ask(id, "prompt.example");
+            let prompt = server.read().await.unwrap();
+            assert_ne!(prompt[..2], slow[..2]);
+            server.write(&[answer_to(&prompt)]).await;
+            stage.answered(id).await;
+        }
+        assert!(matches!(stage.error(0).await, TransportError::Timeout));
+        server.write(&[answer_to(&slow)]).await;
+        stage.ask(9, "later.example");
+        let later = server.read().await.unwrap();
+        server.write(&[answer_to(&later)]).await;
+        stage.answered(9).await;
+        assert_eq!(stage.door.dials(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_ends_midway_gives_each_query_one_more_try() {
+        let mut stage = Stage::new(Limits::default());
+        for id in 0..3 {
+            stage.ask(id, "a.example");
+        }
+        let mut first = stage.accept().await;
+        let queries = first.read_many(3).await;
+        first.write(&[answer_to(&queries[0])]).await;
+        drop(first);
+        let mut second = stage.accept().await;
+        let again = second.read_many(2).await;
+        second.write(&[answer_to(&again[0])]).await;
+        drop(second);
+        let outcomes = [stage.log.outcome(0).await, stage.log.outcome(1).await, stage.log.outcome(2).await];
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 2);
+        assert!(outcomes.iter().any(|outcome| matches!(outcome, Err(TransportError::Closed))));
+        assert_eq!(stage.door.dials(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_only_ever_hangs_up_is_not_dialled_in_a_loop() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        drop(stage.accept().await);
+        drop(stage.accept().await);
+        assert!(matches!(stage.error(0).await, TransportError::Closed));
+        settle().await;
+        stage.ask(1, "a.example");
+        assert!(matches!(stage.error(1).await, TransportError::Closed));
+        assert_eq!(stage.door.dials(), 2);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        stage.ask(2, "a.example");
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        server.write(&[answer_to(&query)]).await;
+        stage.answered(2).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_id_fails_nobody_but_ends_the_connection_after_its_own() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        let id = u16::from_be_bytes([query[0], query[1]]);
+        server.write(&[with_id(&answer_to(&query), id ^ 0x8000)]).await;
+        settle().await;
+        stage.ask(1, "b.example");
+        let mut fresh = stage.accept().await;
+        let other = fresh.read().await.unwrap();
+        fresh.write(&[answer_to(&other)]).await;
+        stage.answered(1).await;
+        server.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        assert_eq!(server.read().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_question_under_our_id_fails_that_query_only() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        stage.ask(1, "b.example");
+        let mut server = stage.accept().await;
+        let queries = server.read_many(2).await;
+        let id = u16::from_be_bytes([queries[0][0], queries[0][1]]);
+        server.write(&[with_id(&answer_to(&query("evil.example")), id)]).await;
+        assert!(matches!(stage.error(0).await, TransportError::Mismatch(ResponseFault::QuestionMismatch)));
+        assert!(!stage.log.has(1));
+        server.write(&[answer_to(&queries[1])]).await;
+        stage.answered(1).await;
+        assert_eq!(server.read().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn garbage_and_empty_frames_fail_nobody() {
+        for garbage in [Bytes::new(), Bytes::from_static(b"\xff\xff\xff"), vec![0xff; 600].into()] {
+            let mut stage = Stage::new(Limits::default());
+            stage.ask(0, "a.example");
+            let mut server = stage.accept().await;
+            let query = server.read().await.unwrap();
+            server.write(&[garbage, answer_to(&query)]).await;
+            stage.answered(0).await;
+            assert_eq!(server.read().await, None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_cut_short_by_the_end_counts_as_no_answer() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        let mut framed = BytesMut::new();
+        frame::append(&mut framed, &answer_to(&query));
+        server.stream.write_all(&framed[..framed.len() - 1]).await.unwrap();
+        server.stream.shutdown().await.unwrap();
+        drop(server);
+        let mut fresh = stage.accept().await;
+        let again = fresh.read().await.unwrap();
+        fresh.write(&[answer_to(&again)]).await;
+        stage.answered(0).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sixteen_unanswered_queries_retire_the_connection() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(100, "first.example");
+        let mut server = stage.accept().await;
+        let first = server.read().await.unwrap();
+        server.write(&[answer_to(&first)]).await;
+        stage.answered(100).await;
+        for id in 0..16 {
+            stage.log.ask(&stage.pool, id, "dead.example", Duration::from_millis(100));
+        }
+        server.read_many(16).await;
+        for id in 0..16 {
+            assert!(matches!(stage.error(id).await, TransportError::Timeout));
+        }
+        assert_eq!(server.read().await, None);
+        stage.ask(200, "next.example");
+        stage.accept().await.read().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_gets_no_new_queries_but_may_still_answer() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        stage.ask(1, "b.example");
+        let mut fresh = stage.accept().await;
+        fresh.read().await.unwrap();
+        server.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        assert!(!stage.log.has(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn queries_wait_when_a_connection_is_full_and_a_second_one_is_opened() {
+        let limits = Limits { dot_streams: 2, max_connections: 2, ..Limits::default() };
+        let mut stage = Stage::new(limits);
+        for id in 0..5 {
+            stage.ask(id, &format!("n{id}.example"));
+        }
+        let mut first = stage.accept().await;
+        let mut second = stage.accept().await;
+        let one = first.read_many(2).await;
+        let two = second.read_many(2).await;
+        settle().await;
+        assert_eq!((stage.door.dials(), stage.pool.connections()), (2, 2));
+        second.write(&[answer_to(&two[1])]).await;
+        let last = second.read().await.unwrap();
+        second.write(&[answer_to(&last), answer_to(&two[0])]).await;
+        first.write(&[answer_to(&one[0]), answer_to(&one[1])]).await;
+        for id in 0..5 {
+            assert_eq!(stage.answered(id).await, answer_to(&query(&format!("n{id}.example"))));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_costs_nothing_but_its_own_queries() {
+        let limits = Limits { dot_streams: 4096, ..Limits::default() };
+        let mut stage = Stage::new(limits);
+        stage.ask(0, "a.example");
+        let deaf = stage.accept().await;
+        let name = ["x"; 100].join(".");
+        for ids in [1..1000, 1000..2000] {
+            ids.for_each(|id| stage.ask(id, &name));
+            settle().await;
+        }
+        // The deaf connection is doubted after a second; what it never took goes to a fresh one.
+        let mut fresh = stage.accept().await;
+        fresh.read().await.unwrap();
+        drop(deaf);
+        drop(fresh);
+        stage.door.refuse(true);
+        for id in 0..2000 {
+            stage.error(id).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_says_goodbye_after_ten_seconds() {
+        let mut stage = Stage::new(Limits::default());
+        stage.pool.warm();
+        let mut server = stage.accept().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stage.ask(0, "a.example");
+        let query = server.read().await.unwrap();
+        server.write(&[answer_to(&query)]).await;
+        let answered = clock::now();
+        assert_eq!(server.read().await, None);
+        let idle = clock::now() - answered;
+        assert!(idle >= IDLE && idle < IDLE + Duration::from_secs(1), "{idle:?}");
+        settle().await;
+        assert_eq!(stage.pool.connections(), 0);
+        stage.ask(1, "a.example");
+        stage.accept().await.read().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_may_close_an_idle_connection() {
+        let mut stage = Stage::new(Limits::default());
+        for id in 0..4 {
+            stage.ask(id, "a.example");
+            let mut server = stage.accept().await;
+            let query = server.read().await.unwrap();
+            server.write(&[answer_to(&query)]).await;
+            stage.answered(id).await;
+            server.stream.shutdown().await.unwrap();
+            drop(server);
+            settle().await;
+            assert_eq!(stage.pool.connections(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_finishes_what_is_in_flight() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        stage.pool.drain();
+        stage.ask(1, "b.example");
+        assert!(matches!(stage.error(1).await, TransportError::ShuttingDown));
+        settle().await;
+        assert!(!stage.log.has(0));
+        server.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        assert_eq!(server.read().await, None);
+        stage.around.tasks.close();
+        stage.around.tasks.wait().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_ends_every_task_within_the_grace() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut server = stage.accept().await;
+        server.read().await.unwrap();
+        stage.around.cancel.cancel();
+        stage.around.tasks.close();
+        stage.around.tasks.wait().await;
+        assert!(matches!(stage.error(0).await, TransportError::ShuttingDown));
+        stage.ask(1, "b.example");
+        assert!(matches!(stage.error(1).await, TransportError::ShuttingDown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_connection_resumes_the_session() {
+        let mut stage = Stage::new(Limits::default());
+        for id in 0..2 {
+            stage.ask(id, "a.example");
+            let mut server = stage.accept().await;
+            let query = server.read().await.unwrap();
+            server.write(&[answer_to(&query)]).await;
+            stage.answered(id).await;
+            drop(server);
+            settle().await;
+        }
+        assert_eq!(stage.pool.handshakes(), (1, 1));
+        let handshake = stage.pool.last_handshake().unwrap();
+        assert_eq!((handshake.tls_version, handshake.resumed), (Some("1.3"), true));
+        let end_of_4000 = 64_092_124_800;
+        assert!((handshake.certificate_not_after.unwrap() - end_of_4000).abs() < 400 * 86_400);
+    }
+
+    /// What a pool says when its server shows `identity`.
+    async fn refusal(spec: &ServerSpec, identity: &Identity) -> TransportError {
+        let mut stage = Stage::with(Limits::default(), spec, identity);
+        stage.ask(0, "a.example");
+        let _ = stage.door.accept_tls(&stage.acceptor).await.map(drop);
+        stage.error(0).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bad_certificates_are_told_apart_from_other_failures() {
+        let authority = Authority::new();
+        let spec = authority.spec(dot_endpoint());
+        let wrong = [
+            ("expired", authority.identity(NAME, 2001)),
+            ("wrong name", authority.identity("other.example", 4000)),
+            ("unknown authority", Authority::new().identity(NAME, 4000)),
+        ];
+        for (what, identity) in wrong {
+            let error = refusal(&spec, &identity).await;
+            assert!(matches!(error, TransportError::Certificate { .. }), "{what}: {error:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pin_must_match_besides_the_chain() {
+        use sha2::{Digest, Sha256};
+        let authority = Authority::new();
+        let identity = authority.identity(NAME, 4000);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&identity.certificate).unwrap();
+        let pin: [u8; 32] = Sha256::digest(parsed.public_key().raw).into();
+
+        let wrong = ServerSpec { pins: vec![[7; 32]], ..authority.spec(dot_endpoint()) };
+        assert!(matches!(refusal(&wrong, &identity).await, TransportError::Pin));
+
+        let right = ServerSpec { pins: vec![[7; 32], pin], ..wrong };
+        let mut stage = Stage::with(Limits::default(), &right, &identity);
+        stage.ask(0, "a.example");
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        server.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+
+        let stranger = Authority::new();
+        let pinned = ServerSpec { ca_file: Some(stranger.directory().join("ca.pem")), ..right };
+        assert!(matches!(refusal(&pinned, &identity).await, TransportError::Certificate { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_speaks_no_tls_is_a_tls_failure() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut pipe = stage.door.accept().await;
+        pipe.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        assert!(matches!(stage.error(0).await, TransportError::Tls { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_has_a_deadline() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let started = clock::now();
+        let _silent = stage.door.accept().await;
+        assert!(matches!(stage.error(0).await, TransportError::ConnectTimeout { .. }));
+        assert!(clock::now() - started < Duration::from_secs(3));
     }
 }

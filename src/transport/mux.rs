@@ -214,3 +214,202 @@ pub(super) fn mismatch(query: &[u8], message: &[u8]) -> Option<ResponseFault> {
 fn question(message: &[u8]) -> Option<QuestionRef<'_>> {
     QuestionRef::parse(message.get(HEADER_LEN..)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rehearsal::{answer_to, query, with_id};
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{HashMap, HashSet};
+    use std::time::Duration;
+
+    /// A query of the tests.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Asked {
+        query: Bytes,
+        deadline: Instant,
+    }
+
+    impl InFlight for Asked {
+        fn query(&self) -> &Bytes {
+            &self.query
+        }
+
+        fn deadline(&self) -> Instant {
+            self.deadline
+        }
+    }
+
+    fn start() -> Instant {
+        crate::clock::now()
+    }
+
+    fn asked(name: &str, deadline: Instant) -> Asked {
+        Asked { query: query(name), deadline }
+    }
+
+    #[test]
+    fn an_answer_finds_its_query_whatever_its_letter_case() {
+        let query = asked("Mixed.Example", start());
+        let mut mux = Mux::new(4, 0x1234);
+        let id = mux.insert(query.clone()).unwrap();
+        let answer = with_id(&answer_to(&query.query.to_ascii_uppercase()), id);
+        assert_eq!(mux.arrive(&answer), Arrival::Answer(query));
+        assert_eq!(mux.arrive(&answer), Arrival::Stray);
+        assert_eq!(mux.pending(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_the_answer_is_told_apart() {
+        let message = |change: fn(&mut Vec<u8>)| {
+            let mut message = answer_to(&query("a.example")).to_vec();
+            change(&mut message);
+            message
+        };
+        let cases: [(Vec<u8>, ResponseFault); 6] = [
+            (message(|m| m[2] &= 0x7f), ResponseFault::NotResponse),
+            (message(|m| m[5] = 0), ResponseFault::QuestionCount),
+            (message(|m| m[5] = 2), ResponseFault::QuestionCount),
+            (message(|m| m.truncate(20)), ResponseFault::Name),
+            (message(|m| m[13] = b'b'), ResponseFault::QuestionMismatch),
+            (message(|m| m[24] = 28), ResponseFault::QuestionMismatch),
+        ];
+        for (message, fault) in cases {
+            let query = asked("a.example", start());
+            let mut mux = Mux::new(1, 0);
+            let id = mux.insert(query.clone()).unwrap();
+            assert_eq!(mux.arrive(&with_id(&message, id)), Arrival::Mismatch(query, fault));
+        }
+    }
+
+    #[test]
+    fn a_late_answer_frees_its_slot_and_only_the_right_one_does() {
+        let now = start();
+        let mut mux = Mux::new(1, 0);
+        let query = asked("slow.example", now);
+        let id = mux.insert(query.clone()).unwrap();
+        assert_eq!(mux.expire(now), std::slice::from_ref(&query));
+        let next = mux.insert(asked("next.example", now + Duration::from_secs(1))).unwrap();
+        assert_ne!(id, next);
+        let other = with_id(&answer_to(&super::super::rehearsal::query("other.example")), id);
+        assert_eq!(mux.arrive(&other), Arrival::Stray);
+        assert_eq!(mux.arrive(&with_id(&answer_to(&query.query), id)), Arrival::Late);
+        assert_eq!(mux.arrive(&with_id(&answer_to(&query.query), id)), Arrival::Stray);
+    }
+
+    #[test]
+    fn sixteen_unanswered_queries_exhaust_it() {
+        let now = start();
+        let mut mux = Mux::new(MAX_RETIRED + 4, 0);
+        for _ in 0..MAX_RETIRED {
+            assert!(!mux.is_exhausted());
+            mux.insert(asked("dead.example", now)).unwrap();
+            mux.expire(now);
+        }
+        assert!(mux.is_exhausted());
+        assert_eq!(mux.room(), 0);
+        assert!(mux.insert(asked("more.example", now)).is_err());
+    }
+
+    #[test]
+    fn it_reaches_as_far_as_sixteen_bits() {
+        let mut mux = Mux::new(usize::MAX, 0xffff);
+        let mut ids = HashSet::new();
+        while mux.room() > 0 {
+            assert!(ids.insert(mux.insert(asked("a", start())).unwrap()));
+        }
+        assert_eq!(ids.len(), 65_535 - MAX_RETIRED);
+    }
+
+    /// What happens to a table.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Insert { lifetime_ms: u64 },
+        Answer { which: usize },
+        Late { which: usize },
+        Garbage(Vec<u8>),
+        Pass { ms: u64 },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (0..500_u64).prop_map(|lifetime_ms| Event::Insert { lifetime_ms }),
+            3 => any::<usize>().prop_map(|which| Event::Answer { which }),
+            1 => any::<usize>().prop_map(|which| Event::Late { which }),
+            1 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Event::Garbage),
+            1 => (0..400_u64).prop_map(|ms| Event::Pass { ms }),
+        ]
+    }
+
+    proptest! {
+        /// No ID twice while it is pending or retired, every query out exactly once, the books right.
+        #[test]
+        fn the_table_agrees_with_a_simple_model(
+            limit in 1..40_usize,
+            random: u16,
+            events in proptest::collection::vec(event(), 0..300),
+        ) {
+            let mut now = start();
+            let mut mux = Mux::new(limit, random);
+            let mut pending: HashMap<u16, Asked> = HashMap::new();
+            let mut retired: HashMap<u16, Asked> = HashMap::new();
+            for (number, event) in events.into_iter().enumerate() {
+                match event {
+                    Event::Insert { lifetime_ms } => {
+                        let query = asked(&format!("n{number}.example"), now + Duration::from_millis(lifetime_ms));
+                        match mux.insert(query.clone()) {
+                            Ok(id) => {
+                                prop_assert!(!retired.contains_key(&id));
+                                prop_assert!(pending.insert(id, query).is_none());
+                                prop_assert!(pending.len() <= limit);
+                            }
+                            Err(_) => prop_assert!(pending.len() == limit || retired.len() >= MAX_RETIRED),
+                        }
+                    }
+                    Event::Answer { which } => {
+                        if let Some(id) = pick(&pending, which) {
+                            let query = pending.remove(&id).unwrap();
+                            let arrival = mux.arrive(&with_id(&answer_to(&query.query), id));
+                            prop_assert_eq!(arrival, Arrival::Answer(query));
+                        }
+                    }
+                    Event::Late { which } => {
+                        if let Some(id) = pick(&retired, which) {
+                            let query = retired.remove(&id).unwrap();
+                            prop_assert_eq!(mux.arrive(&with_id(&answer_to(&query.query), id)), Arrival::Late);
+                        }
+                    }
+                    Event::Garbage(octets) => match mux.arrive(&octets) {
+                        Arrival::Stray => {}
+                        Arrival::Mismatch(query, _) => {
+                            let id = u16::from_be_bytes([octets[0], octets[1]]);
+                            prop_assert_eq!(pending.remove(&id), Some(query));
+                        }
+                        Arrival::Answer(_) | Arrival::Late => prop_assert!(false, "garbage was taken for an answer"),
+                    },
+                    Event::Pass { ms } => {
+                        now += Duration::from_millis(ms);
+                        let expired = mux.expire(now);
+                        let due: Vec<u16> =
+                            pending.iter().filter(|(_, q)| q.deadline <= now).map(|(id, _)| *id).collect();
+                        prop_assert_eq!(expired.len(), due.len());
+                        for id in due {
+                            let query = pending.remove(&id).unwrap();
+                            prop_assert!(expired.contains(&query));
+                            retired.insert(id, query);
+                        }
+                    }
+                }
+                prop_assert_eq!(mux.pending(), pending.len());
+            }
+            prop_assert_eq!(mux.into_pending().count(), pending.len());
+        }
+    }
+
+    /// Some ID of a model, the same for the same `which`.
+    fn pick(model: &HashMap<u16, Asked>, which: usize) -> Option<u16> {
+        let mut ids: Vec<u16> = model.keys().copied().collect();
+        ids.sort_unstable();
+        (!ids.is_empty()).then(|| ids[which % ids.len()])
+    }
+}

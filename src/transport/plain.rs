@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 /// Sockets open at once to one server.
 const MAX_SOCKETS: usize = 256;
-/// Longest datagram read. We announce 1232 octets (RFC 9715 §3.2); a server that sends more than this fails validation.
+/// Longest datagram read. We announce 1232 octets; what is cut off here fails validation.
 const MAX_DATAGRAM: usize = 4096;
 
 /// Makes the transport of a `udp://` server.
@@ -159,5 +159,135 @@ async fn answer(address: SocketAddr, query: &[u8]) -> io::Result<Bytes> {
         if same_id && mismatch(query, &datagram).is_none() {
             return Ok(datagram.freeze());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exchange;
+    use super::super::rehearsal::{Log, Peer, answer_to, query, surroundings, with_id};
+    use super::*;
+    use crate::clock;
+    use crate::config::settings::Limits;
+    use crate::wire::header::HEADER_LEN;
+    use tokio::net::TcpListener;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// A UDP server and the transport to it.
+    async fn stage() -> (UdpSocket, Box<dyn Transport>) {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let transport = udp(server.local_addr().unwrap(), &surroundings(Limits::default()));
+        (server, transport)
+    }
+
+    /// The next query and who sent it.
+    async fn receive(server: &UdpSocket) -> (Bytes, SocketAddr) {
+        let mut datagram = [0; 1500];
+        let (len, from) = server.recv_from(&mut datagram).await.unwrap();
+        (Bytes::copy_from_slice(&datagram[..len]), from)
+    }
+
+    #[tokio::test]
+    async fn every_query_has_a_port_of_its_own() {
+        let (server, transport) = stage().await;
+        let log = Log::new();
+        let mut ports = std::collections::HashSet::new();
+        for id in 0..8 {
+            log.ask(transport.as_ref(), id, "a.example", PATIENCE);
+            let (query, from) = receive(&server).await;
+            ports.insert(from.port());
+            server.send_to(&answer_to(&query), from).await.unwrap();
+        }
+        for id in 0..8 {
+            let message = log.outcome(id).await.unwrap().message;
+            assert_eq!(message[2..], answer_to(&query("a.example"))[2..]);
+        }
+        // The kernel may choose a port twice, one after the other, but not always.
+        assert!(ports.len() > 1);
+    }
+
+    #[tokio::test]
+    async fn datagrams_that_do_not_match_are_ignored() {
+        let (server, transport) = stage().await;
+        let log = Log::new();
+        log.ask(transport.as_ref(), 0, "a.example", PATIENCE);
+        let (asked, from) = receive(&server).await;
+        let id = u16::from_be_bytes([asked[0], asked[1]]);
+        let forgeries = [
+            with_id(&answer_to(&asked), id.wrapping_add(1)),
+            with_id(&answer_to(&query("b.example")), id),
+            asked.clone(),
+            Bytes::from_static(b"x"),
+            asked.slice(..HEADER_LEN),
+        ];
+        for forgery in forgeries {
+            server.send_to(&forgery, from).await.unwrap();
+        }
+        server.send_to(&answer_to(&asked), from).await.unwrap();
+        assert_eq!(log.outcome(0).await.unwrap().message, answer_to(&asked));
+    }
+
+    #[tokio::test]
+    async fn a_truncated_answer_is_asked_for_again_over_tcp() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = UdpSocket::bind(address).await.unwrap();
+        let transport = udp(address, &surroundings(Limits::default()));
+        let log = Log::new();
+        log.ask(transport.as_ref(), 0, "a.example", PATIENCE);
+        let (asked, from) = receive(&server).await;
+        let mut cut = answer_to(&asked).to_vec();
+        cut[2] |= 0x02;
+        server.send_to(&cut, from).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Peer::new(stream);
+        let again = peer.read().await.unwrap();
+        peer.write(&[answer_to(&again)]).await;
+        assert_eq!(log.outcome(0).await.unwrap().message, answer_to(&again));
+        assert_eq!(transport.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_told_at_once_and_silence_at_the_deadline() {
+        let (server, transport) = stage().await;
+        let soon = clock::now() + Duration::from_millis(20);
+        let silence = exchange(transport.as_ref(), query("a.example"), soon).await;
+        assert!(matches!(silence, Err(TransportError::Timeout)));
+        drop(server);
+        let deadline = clock::now() + PATIENCE;
+        let closed = exchange(transport.as_ref(), query("a.example"), deadline).await;
+        assert!(matches!(closed, Err(TransportError::Connect { .. })));
+    }
+
+    #[tokio::test]
+    async fn sockets_are_bounded_and_a_drained_server_takes_no_more() {
+        let (server, transport) = stage().await;
+        let log = Log::new();
+        for id in 0..256 {
+            log.ask(transport.as_ref(), id, "a.example", PATIENCE);
+        }
+        log.ask(transport.as_ref(), 256, "a.example", PATIENCE);
+        assert!(matches!(log.outcome(256).await, Err(TransportError::Overloaded)));
+        let (asked, from) = receive(&server).await;
+        server.send_to(&answer_to(&asked), from).await.unwrap();
+        transport.drain();
+        log.ask(transport.as_ref(), 257, "a.example", PATIENCE);
+        assert!(matches!(log.outcome(257).await, Err(TransportError::ShuttingDown)));
+    }
+
+    #[tokio::test]
+    async fn tcp_carries_many_queries_on_one_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let transport = tcp(listener.local_addr().unwrap(), &surroundings(Limits::default()));
+        let log = Log::new();
+        log.ask(transport.as_ref(), 0, "a.example", PATIENCE);
+        log.ask(transport.as_ref(), 1, "b.example", PATIENCE);
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Peer::new(stream);
+        let queries = peer.read_many(2).await;
+        peer.write(&[answer_to(&queries[1]), answer_to(&queries[0])]).await;
+        assert_eq!(log.outcome(0).await.unwrap().message, answer_to(&queries[0]));
+        assert_eq!(log.outcome(1).await.unwrap().message, answer_to(&queries[1]));
     }
 }

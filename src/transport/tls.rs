@@ -196,7 +196,7 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError>
     if roots.len() == before { Err(TlsSetupError::Empty { path: path.to_path_buf() }) } else { Ok(()) }
 }
 
-/// Verifies chain, name and date as rustls does, then the pins if there are any (RFC 7858 §4.2): in addition, never instead.
+/// Verifies chain, name and date as rustls does, then the pins if there are any ([RFC 7858](https://www.rfc-editor.org/rfc/rfc7858) §4.2): in addition, never instead.
 #[derive(Debug)]
 struct Verifier {
     /// The standard verification.
@@ -369,4 +369,67 @@ fn version_name(version: ProtocolVersion) -> Option<&'static str> {
 fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(parsed.validity().not_after.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rehearsal::{Authority, dot_endpoint};
+    use super::*;
+
+    fn settings(extra_ca_dir: Option<PathBuf>) -> TlsSettings {
+        TlsSettings { roots: Roots::Webpki, extra_ca_dir, min_version: TlsVersion::Tls13 }
+    }
+
+    #[test]
+    fn every_pem_file_of_the_directory_is_trusted_besides() {
+        let authority = Authority::new();
+        let plain = TlsContext::load(&settings(None)).unwrap();
+        let directory = authority.directory().to_path_buf();
+        std::fs::write(directory.join("readme.txt"), "no certificate").unwrap();
+        let more = TlsContext::load(&settings(Some(directory.clone()))).unwrap();
+        assert_eq!(more.roots.len(), plain.roots.len() + 1);
+        std::fs::write(directory.join("empty.pem"), "no certificate").unwrap();
+        let error = TlsContext::load(&settings(Some(directory.clone()))).unwrap_err();
+        assert!(matches!(error, TlsSetupError::Empty { path } if path == directory.join("empty.pem")));
+        let error = TlsContext::load(&settings(Some(directory.join("gone")))).unwrap_err();
+        assert!(matches!(error, TlsSetupError::Read { .. }));
+    }
+
+    #[test]
+    fn a_damaged_certificate_is_an_error_not_an_omission() {
+        let authority = Authority::new();
+        let path = authority.directory().join("bad.pem");
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        let error = TlsContext::load(&settings(Some(authority.directory().to_path_buf()))).unwrap_err();
+        assert!(matches!(error, TlsSetupError::Read { path: bad, .. } if bad == path));
+    }
+
+    #[test]
+    fn a_server_with_a_ca_file_has_those_roots_only_and_no_early_data() {
+        let authority = Authority::new();
+        let context = TlsContext::load(&settings(None)).unwrap();
+        let spec = authority.spec(dot_endpoint());
+        let config = context.client_config(&spec, &[b"h2"]).unwrap();
+        assert_eq!(config.alpn_protocols, [b"h2"]);
+        assert!(!config.enable_early_data);
+        let gone = ServerSpec { ca_file: Some("/nonexistent/ca.pem".into()), ..spec };
+        assert!(matches!(context.client_config(&gone, &[]), Err(TlsSetupError::Read { .. })));
+    }
+
+    #[test]
+    fn a_host_that_is_no_server_name_is_refused() {
+        let context = TlsContext::load(&settings(None)).unwrap();
+        let endpoint = Endpoint::Dot { host: Host::Name("not a name".to_owned()), port: 853 };
+        let spec = Authority::new().spec(endpoint);
+        assert!(matches!(TlsClient::new(&context, &spec, &[]), Err(TlsSetupError::ServerName { .. })));
+    }
+
+    #[test]
+    fn other_failures_of_the_stream_are_no_certificate_errors() {
+        let error = handshake_error(io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(error, TransportError::Tls { .. }));
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+        let error = handshake_error(io::Error::new(io::ErrorKind::InvalidData, alert));
+        assert!(matches!(error, TransportError::Tls { .. }));
+    }
 }

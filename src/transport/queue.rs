@@ -1,0 +1,630 @@
+//! What a pool decides: which job a connection gets, whom to wake for what waits, when to dial and when to pause. Pure: it
+//! is called under the pool's lock with `now`, and never wakes, completes or waits by itself.
+//!
+//! A job waits in the queue until a connection with room takes it. When every connection is full, or none is open, it is
+//! *stuck*, and the keeper is called: it dials if it may, and lets jobs time out.
+
+use super::pool::Job;
+use super::{Handshake, TransportError};
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// How coarsely deadlines are kept: the flight that asked has an exact timer of its own and cares only for late answers.
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Pause after the first failed dial; it doubles with every further one.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between dials: a network that is back must not be missed for long.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Whom to wake.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Nudge {
+    /// A connection with room.
+    pub(super) connection: Option<Waker>,
+    /// The keeper: something waits that no connection can take.
+    pub(super) keeper: bool,
+}
+
+/// Everything of a pool that changes.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Jobs for any connection.
+    waiting: VecDeque<Job>,
+    /// Jobs whose connection ended, for a fresh one; oldest first.
+    again: VecDeque<Again>,
+    /// Connections not yet over, oldest first.
+    connections: Vec<Open>,
+    /// Number of the latest connection.
+    opened: u64,
+    /// A dial is under way.
+    dialling: bool,
+    /// A connection is wanted though no job waits.
+    warm: bool,
+    /// The keeper has a timer running and needs no waking for jobs that wait.
+    watching: bool,
+    /// No new jobs.
+    draining: bool,
+    /// The keeper has ended: nothing can be dialled any more.
+    over: bool,
+    /// Dials that failed, and connections that ended without an answer, since the last answer.
+    failures: u32,
+    /// No dial before its end.
+    pause: Option<Pause>,
+    /// What the last good dial showed.
+    last_handshake: Option<Handshake>,
+    /// TLS handshakes: (full, resumed).
+    handshakes: (u64, u64),
+}
+
+/// A job that needs a connection with a number above `after`.
+#[derive(Debug)]
+struct Again {
+    /// The job.
+    job: Job,
+    /// The latest connection when the job came back.
+    after: u64,
+}
+
+/// The time after a failure in which nothing is dialled.
+#[derive(Debug)]
+struct Pause {
+    /// When it ends.
+    until: Instant,
+    /// What jobs are told meanwhile.
+    error: TransportError,
+}
+
+/// A connection as the pool sees it.
+#[derive(Debug)]
+struct Open {
+    /// Higher for later ones.
+    number: u64,
+    /// What it is doing.
+    phase: Phase,
+    /// It gave a job back.
+    gave_back: bool,
+    /// It answered a query.
+    answered: bool,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+enum Phase {
+    /// Awake: it will ask for jobs before it sleeps again.
+    Busy,
+    /// Asleep, with room.
+    Hungry(Waker),
+    /// Asleep, without room; something else wakes it when it has room again. The waker is for draining.
+    Full(Waker),
+    /// Takes no more jobs.
+    Retired,
+}
+
+impl Open {
+    /// True when it will take, or can be woken to take, a further job.
+    fn is_taking(&self) -> bool {
+        matches!(self.phase, Phase::Busy | Phase::Hungry(_))
+    }
+
+    /// True unless it takes no more jobs.
+    fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Retired)
+    }
+
+    /// Takes the waker of a sleeping connection, which counts as awake from then on.
+    fn rouse(&mut self) -> Option<Waker> {
+        match std::mem::replace(&mut self.phase, Phase::Busy) {
+            Phase::Hungry(waker) | Phase::Full(waker) => Some(waker),
+            Phase::Busy => None,
+            Phase::Retired => {
+                self.phase = Phase::Retired;
+                None
+            }
+        }
+    }
+}
+
+/// What the keeper does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Dial.
+    Dial,
+    /// Jobs wait: look again then.
+    Look(Instant),
+    /// Nothing to do until woken.
+    Wait,
+    /// Drained, and every connection is over.
+    End,
+}
+
+impl Queue {
+    /// Returns the connection with this number.
+    fn connection(&mut self, number: u64) -> Option<&mut Open> {
+        self.connections.iter_mut().find(|connection| connection.number == number)
+    }
+
+    /// Returns why a new job cannot be taken, if so. The time is asked for only where it matters.
+    pub(super) fn refusal(
+        &self,
+        queue_limit: usize,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<TransportError> {
+        if self.draining || self.over {
+            return Some(TransportError::ShuttingDown);
+        }
+        if self.waiting.len() >= queue_limit {
+            return Some(TransportError::Overloaded);
+        }
+        let pause = self.pause.as_ref()?;
+        let hopeless = !self.dialling && !self.connections.iter().any(Open::is_open);
+        (hopeless && now() < pause.until).then(|| pause.error.clone())
+    }
+
+    /// Queues a job that `refusal` had nothing against.
+    pub(super) fn push(&mut self, job: Job) -> Nudge {
+        self.waiting.push_back(job);
+        self.nudge()
+    }
+
+    /// Queues a job whose connection ended, before all others but for a fresh connection; it comes back when it was queued
+    /// so before, or when nothing is dialled any more.
+    pub(super) fn push_again(&mut self, number: u64, mut job: Job) -> Result<Nudge, Job> {
+        if let Some(connection) = self.connection(number) {
+            connection.gave_back = true;
+        }
+        if job.retried || self.over {
+            return Err(job);
+        }
+        job.retried = true;
+        self.again.push_back(Again { job, after: self.opened });
+        Ok(self.nudge())
+    }
+
+    /// Notes the first answer on a connection: the server is well.
+    pub(super) fn answered(&mut self, number: u64) {
+        self.failures = 0;
+        if let Some(connection) = self.connection(number) {
+            connection.answered = true;
+        }
+    }
+
+    /// Gives a connection no more jobs. The keeper is called even if it watches: now it may dial.
+    pub(super) fn retire(&mut self, number: u64) -> Nudge {
+        if let Some(connection) = self.connection(number) {
+            connection.phase = Phase::Retired;
+        }
+        self.watching = false;
+        self.nudge()
+    }
+
+    /// Wants a connection though no job waits, unless there is one or soon will be.
+    pub(super) fn warm(&mut self) {
+        self.warm = self.connections.is_empty() && !self.dialling && !self.draining;
+    }
+
+    /// Takes no new job. Returns the wakers of the sleeping connections, so that idle ones close.
+    pub(super) fn drain(&mut self) -> Vec<Waker> {
+        self.draining = true;
+        self.warm = false;
+        self.connections.iter_mut().filter_map(Open::rouse).collect()
+    }
+
+    /// Ends the queue: nothing is dialled any more. Returns what waits.
+    pub(super) fn close(&mut self) -> Vec<Job> {
+        self.over = true;
+        self.take_again().chain(std::mem::take(&mut self.waiting)).collect()
+    }
+
+    /// Takes the jobs that wait for a fresh connection.
+    fn take_again(&mut self) -> impl Iterator<Item = Job> + use<> {
+        std::mem::take(&mut self.again).into_iter().map(|again| again.job)
+    }
+
+    /// Returns how many connections there are.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Returns what the last good dial showed.
+    pub(super) fn last_handshake(&self) -> Option<&Handshake> {
+        self.last_handshake.as_ref()
+    }
+
+    /// Returns the counts of TLS handshakes: (full, resumed).
+    pub(super) fn handshakes(&self) -> (u64, u64) {
+        self.handshakes
+    }
+
+    /// Picks whom to wake for what waits: the oldest connection with room, so that the younger ones may fall idle; the
+    /// keeper when no connection can take it.
+    fn nudge(&mut self) -> Nudge {
+        let idle = self.waiting.is_empty();
+        let hungry = self.connections.iter_mut().find(|c| !idle && matches!(c.phase, Phase::Hungry(_)));
+        let connection = hungry.and_then(Open::rouse);
+        Nudge { connection, keeper: !self.watching && self.is_stuck() }
+    }
+
+    /// True when a job waits that no connection of now will take soon.
+    fn is_stuck(&self) -> bool {
+        let queue_stuck = !self.waiting.is_empty() && !self.connections.iter().any(Open::is_taking);
+        let again_stuck = self
+            .again
+            .back()
+            .is_some_and(|again| !self.connections.iter().any(|c| c.is_taking() && c.number > again.after));
+        queue_stuck || again_stuck
+    }
+
+    /// Moves up to `room` jobs to a connection; returns those found past their deadline.
+    pub(super) fn hand_out(
+        &mut self,
+        number: u64,
+        room: usize,
+        jobs: &mut Vec<Job>,
+        now: Instant,
+    ) -> Vec<Job> {
+        let mut expired = Vec::new();
+        let mut room = if self.connection(number).is_some_and(|c| c.is_open()) { room } else { 0 };
+        while room > 0 {
+            let fresh = self.again.front().is_some_and(|again| again.after < number);
+            let next =
+                if fresh { self.again.pop_front().map(|again| again.job) } else { self.waiting.pop_front() };
+            match next {
+                Some(job) if job.deadline <= now => expired.push(job),
+                Some(job) => {
+                    jobs.push(job);
+                    room -= 1;
+                }
+                None => break,
+            }
+        }
+        expired
+    }
+
+    /// True when the connection need not ask again; it counts as retired from then on.
+    pub(super) fn is_over_for(&mut self, number: u64) -> bool {
+        let drained = self.draining && self.waiting.is_empty() && self.again.is_empty();
+        let Some(connection) = self.connection(number) else { return true };
+        if drained {
+            connection.phase = Phase::Retired;
+        }
+        !connection.is_open()
+    }
+
+    /// Keeps the waker of a connection that goes to sleep; when it is full, somebody else must see to what waits.
+    pub(super) fn park(&mut self, number: u64, room: usize, waker: &Waker) -> Nudge {
+        if let Some(connection) = self.connection(number) {
+            let waker = waker.clone();
+            connection.phase = if room == 0 { Phase::Full(waker) } else { Phase::Hungry(waker) };
+        }
+        if room == 0 { self.nudge() } else { Nudge::default() }
+    }
+
+    /// Decides what the keeper does, and takes note of it.
+    pub(super) fn next_step(&mut self, connection_limit: usize, now: Instant) -> Step {
+        self.watching = false;
+        let idle = self.waiting.is_empty() && self.again.is_empty() && self.connections.is_empty();
+        if self.draining && idle {
+            return Step::End;
+        }
+        let stuck = self.is_stuck();
+        let open = self.connections.iter().filter(|connection| connection.is_open()).count();
+        // Connections that finish their own end by the deadlines of their queries; until then they count for half.
+        let may_open = open < connection_limit && self.connections.len() < connection_limit * 2;
+        let wanted = may_open && (stuck || (self.warm && open == 0));
+        let paused_until = self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now);
+        self.watching = stuck || wanted;
+        match (wanted, paused_until) {
+            (true, None) => {
+                self.dialling = true;
+                Step::Dial
+            }
+            (true, Some(until)) => Step::Look(until.min(now + SWEEP_INTERVAL)),
+            (false, _) if stuck => Step::Look(now + SWEEP_INTERVAL),
+            (false, _) => Step::Wait,
+        }
+    }
+
+    /// Takes waiting jobs that are past their deadline.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<Job> {
+        let mut expired = Vec::new();
+        for _ in 0..self.waiting.len() {
+            match self.waiting.pop_front() {
+                Some(job) if job.deadline <= now => expired.push(job),
+                Some(job) => self.waiting.push_back(job),
+                None => break,
+            }
+        }
+        for _ in 0..self.again.len() {
+            match self.again.pop_front() {
+                Some(again) if again.job.deadline <= now => expired.push(again.job),
+                Some(again) => self.again.push_back(again),
+                None => break,
+            }
+        }
+        expired
+    }
+
+    /// Enters a new connection and returns its number.
+    pub(super) fn connected(&mut self, handshake: Handshake) -> u64 {
+        self.dialling = false;
+        self.warm = false;
+        self.pause = None;
+        match (handshake.tls_version, handshake.resumed) {
+            (None, _) => {}
+            (Some(_), false) => self.handshakes.0 += 1,
+            (Some(_), true) => self.handshakes.1 += 1,
+        }
+        self.last_handshake = Some(handshake);
+        self.opened += 1;
+        let number = self.opened;
+        self.connections.push(Open { number, phase: Phase::Busy, gave_back: false, answered: false });
+        number
+    }
+
+    /// Counts a failure and begins a pause; returns the jobs that cannot be served now.
+    pub(super) fn failed(&mut self, error: &TransportError, now: Instant) -> Vec<Job> {
+        self.dialling = false;
+        self.warm = false;
+        self.failures = self.failures.saturating_add(1);
+        let doublings = self.failures.saturating_sub(1).min(16);
+        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
+        let jittered = pause.mul_f64(0.75 + fastrand::f64() / 4.0);
+        self.pause = Some(Pause { until: now + jittered, error: error.clone() });
+        let mut doomed: Vec<Job> = self.take_again().collect();
+        if !self.connections.iter().any(Open::is_open) {
+            doomed.extend(self.waiting.drain(..));
+        }
+        doomed
+    }
+
+    /// Forgets a connection that is over. One that gave its jobs back without a single answer counts as a failed dial, so
+    /// that a server which accepts and closes at once is not dialled in a loop; the first time the jobs still get their retry.
+    pub(super) fn ended(&mut self, number: u64, now: Instant) -> (Vec<Job>, Nudge) {
+        let doomed = self.forget(number, now);
+        self.watching = false;
+        (doomed, self.nudge())
+    }
+
+    /// Does what `ended` says, but for waking.
+    fn forget(&mut self, number: u64, now: Instant) -> Vec<Job> {
+        let Some(index) = self.connections.iter().position(|c| c.number == number) else { return Vec::new() };
+        let connection = self.connections.remove(index);
+        if !connection.gave_back || connection.answered {
+            return Vec::new();
+        }
+        if self.failures == 0 || self.dialling {
+            self.failures = self.failures.saturating_add(1);
+            return Vec::new();
+        }
+        self.failed(&TransportError::Closed, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Ticket;
+    use super::super::rehearsal::{Log, query};
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    const LIMIT: usize = 2;
+
+    fn job(log: &Arc<Log>, id: u64, deadline: Instant) -> Job {
+        Job { query: query("a"), deadline, ticket: Ticket::new(Arc::clone(log) as _, id), retried: false }
+    }
+
+    fn handshake(resumed: bool) -> Handshake {
+        Handshake {
+            address: SocketAddr::from(([192, 0, 2, 1], 853)),
+            tls_version: Some("1.3"),
+            resumed,
+            connect_time: Duration::ZERO,
+            handshake_time: Duration::ZERO,
+            certificate_not_after: None,
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_vary() {
+        let now = crate::clock::now();
+        let mut queue = Queue::default();
+        for factor in [1, 2, 4, 8, 16, 20, 20] {
+            queue.failed(&TransportError::Closed, now);
+            let pause = queue.pause.as_ref().unwrap().until - now;
+            let longest = FIRST_PAUSE * factor;
+            assert!(pause <= longest && pause >= longest.mul_f64(0.75), "{pause:?} of {longest:?}");
+        }
+    }
+
+    #[test]
+    fn a_retired_connection_lets_the_keeper_dial_at_once() {
+        let now = crate::clock::now();
+        let log = Log::new();
+        let mut queue = Queue::default();
+        for _ in 0..LIMIT {
+            let number = queue.connected(handshake(false));
+            assert!(!queue.park(number, 0, Waker::noop()).keeper);
+        }
+        assert!(queue.push(job(&log, 0, now + SWEEP_INTERVAL)).keeper);
+        assert!(matches!(queue.next_step(LIMIT, now), Step::Look(_)));
+        assert!(!queue.push(job(&log, 1, now + SWEEP_INTERVAL)).keeper);
+        assert!(queue.retire(1).keeper);
+        assert!(matches!(queue.next_step(LIMIT, now), Step::Dial));
+    }
+
+    /// What happens to a queue; the number picks a connection.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Push,
+        Poll { which: usize, room: usize },
+        GiveBack { which: usize },
+        Answer { which: usize },
+        Retire { which: usize },
+        End { which: usize },
+        KeeperWakes,
+        DialEnds { well: bool },
+        Pass { ms: u64 },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let which = 0..4_usize;
+        prop_oneof![
+            4 => Just(Event::Push),
+            4 => (which.clone(), 0..3_usize).prop_map(|(which, room)| Event::Poll { which, room }),
+            1 => which.clone().prop_map(|which| Event::GiveBack { which }),
+            1 => which.clone().prop_map(|which| Event::Answer { which }),
+            1 => which.clone().prop_map(|which| Event::Retire { which }),
+            1 => which.prop_map(|which| Event::End { which }),
+            4 => Just(Event::KeeperWakes),
+            2 => any::<bool>().prop_map(|well| Event::DialEnds { well }),
+            1 => (0..3000_u64).prop_map(|ms| Event::Pass { ms }),
+        ]
+    }
+
+    /// A queue and what its surroundings would know.
+    struct Model {
+        queue: Queue,
+        log: Arc<Log>,
+        pushed: u64,
+        /// Each connection's number and the jobs it holds.
+        held: Vec<(u64, Vec<Job>)>,
+        keeper_called: bool,
+        now: Instant,
+    }
+
+    impl Model {
+        fn note(&mut self, nudge: Nudge) {
+            self.keeper_called |= nudge.keeper;
+        }
+
+        /// Does as `Outlet::poll_take` does.
+        fn poll(&mut self, which: usize, room: usize) {
+            let Some((number, jobs)) = self.held.get_mut(which) else { return };
+            let number = *number;
+            while {
+                let before = jobs.len();
+                drop(self.queue.hand_out(number, room, jobs, self.now));
+                jobs.len() > before
+            } {}
+            if !self.queue.is_over_for(number) {
+                let nudge = self.queue.park(number, room, Waker::noop());
+                self.note(nudge);
+            }
+        }
+
+        fn push(&mut self) {
+            let job = job(&self.log, self.pushed, self.now + Duration::from_secs(4));
+            self.pushed += 1;
+            if self.queue.refusal(64, || self.now).is_none() {
+                let nudge = self.queue.push(job);
+                self.note(nudge);
+            }
+        }
+
+        /// Takes a job off a connection.
+        fn take(&mut self, which: usize) -> Option<(u64, Job)> {
+            let (number, jobs) = self.held.get_mut(which)?;
+            Some((*number, jobs.pop()?))
+        }
+
+        fn give_back(&mut self, which: usize) {
+            let Some((number, job)) = self.take(which) else { return };
+            if let Ok(nudge) = self.queue.push_again(number, job) {
+                self.note(nudge);
+            }
+        }
+
+        fn answer(&mut self, which: usize) {
+            if let Some((number, job)) = self.take(which) {
+                self.queue.answered(number);
+                drop(job);
+            }
+        }
+
+        fn retire(&mut self, which: usize) {
+            let number = self.held.get(which).map_or(0, |(number, _)| *number);
+            let nudge = self.queue.retire(number);
+            self.note(nudge);
+        }
+
+        fn end(&mut self, which: usize) {
+            if which < self.held.len() {
+                let (number, _jobs) = self.held.remove(which);
+                let (_doomed, nudge) = self.queue.ended(number, self.now);
+                self.note(nudge);
+            }
+        }
+
+        fn keeper_wakes(&mut self) {
+            if !self.queue.dialling {
+                self.keeper_called = false;
+                drop(self.queue.expired(self.now));
+                self.queue.next_step(LIMIT, self.now);
+            }
+        }
+
+        /// Ends a dial; the keeper looks again after each.
+        fn dial_ends(&mut self, well: bool) {
+            if !self.queue.dialling {
+                return;
+            }
+            self.keeper_called = true;
+            if well {
+                let number = self.queue.connected(handshake(false));
+                self.held.push((number, Vec::new()));
+            } else {
+                drop(self.queue.failed(&TransportError::Closed, self.now));
+            }
+        }
+
+        fn apply(&mut self, event: &Event) {
+            match *event {
+                Event::Push => self.push(),
+                Event::Poll { which, room } => self.poll(which, room),
+                Event::GiveBack { which } => self.give_back(which),
+                Event::Answer { which } => self.answer(which),
+                Event::Retire { which } => self.retire(which),
+                Event::End { which } => self.end(which),
+                Event::KeeperWakes => self.keeper_wakes(),
+                Event::DialEnds { well } => self.dial_ends(well),
+                Event::Pass { ms } => self.now += Duration::from_millis(ms),
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: a job that waits is known to somebody who will act, no job is lost or
+        /// completed twice (the log checks that), and connections stay within their bound.
+        #[test]
+        fn no_job_is_forgotten(events in proptest::collection::vec(event(), 0..200)) {
+            let mut model = Model {
+                queue: Queue::default(),
+                log: Log::new(),
+                pushed: 0,
+                held: Vec::new(),
+                keeper_called: false,
+                now: crate::clock::now(),
+            };
+            for event in events {
+                model.apply(&event);
+                let queue = &model.queue;
+                let seen_to = model.keeper_called || queue.watching || queue.dialling;
+                prop_assert!(!queue.is_stuck() || seen_to, "stuck and nobody knows after {event:?}");
+                let hungry = queue.connections.iter().any(|c| matches!(c.phase, Phase::Hungry(_)));
+                let busy = queue.connections.iter().any(|c| matches!(c.phase, Phase::Busy));
+                let asleep = hungry && !busy && !queue.waiting.is_empty();
+                prop_assert!(!asleep, "a hungry connection sleeps after {event:?}");
+                prop_assert!(queue.connections.iter().filter(|c| c.is_open()).count() <= LIMIT);
+                prop_assert!(queue.connections.len() <= LIMIT * 2);
+            }
+            let Model { mut queue, log, pushed, held, .. } = model;
+            drop(queue.close());
+            drop(held);
+            prop_assert!((0..pushed).all(|id| log.has(id)));
+        }
+    }
+}
