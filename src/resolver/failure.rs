@@ -72,9 +72,13 @@ pub(super) static CACHED: Ede =
     Ede::new(EdeCode::CACHED_ERROR, "asked a moment ago without success; retried soon");
 
 impl Cause {
-    /// Returns the INFO-CODE that tells this cause best.
+    /// Returns the INFO-CODE that tells this cause best. A server that cannot prove who it is was not reached: the fault
+    /// may be its own, or somebody stands in its place.
     fn code(&self) -> EdeCode {
         match self {
+            Self::Transport(
+                TransportError::Tls { .. } | TransportError::Certificate { .. } | TransportError::Pin,
+            ) => EdeCode::NO_REACHABLE_AUTHORITY,
             Self::Transport(error) => match error.blame() {
                 Blame::Path => EdeCode::NO_REACHABLE_AUTHORITY,
                 Blame::Server => EdeCode::NETWORK_ERROR,
@@ -146,6 +150,12 @@ mod tests {
         let mixed = Failure::Attempts(vec![("a".into(), refused()), ("b".into(), Cause::TimedOut)]);
         assert_eq!(mixed.ede().code, EdeCode::NETWORK_ERROR);
         assert_eq!(mixed.ede().text, "a: cannot connect to 192.0.2.1:853; b: no answer in time");
+    }
+
+    #[test]
+    fn a_server_that_cannot_prove_who_it_is_was_not_reached() {
+        let impostor = Failure::Attempts(vec![("a".into(), Cause::Transport(TransportError::Pin))]);
+        assert_eq!(impostor.ede().code, EdeCode::NO_REACHABLE_AUTHORITY);
     }
 
     #[test]

@@ -1,0 +1,220 @@
+//! Everything that can be wrong with a server, as a table: with a second server the client gets its answer, without
+//! one it is told why, and a server that cannot prove who it is never sees a query.
+
+mod support;
+
+use support::authority::Certificate;
+use support::gateway::{Setup, setup};
+use support::message::{query, rcode, rtype};
+use support::script::{Door, Reply, Script};
+use support::server::{BOTH, Protocol, Server};
+use support::trap::{Trap, assert_udp_silent, contains};
+
+/// RFC 8914 §4.23: no reachable authority.
+const UNREACHABLE: u16 = 22;
+/// RFC 8914 §4.24: network error.
+const NETWORK: u16 = 23;
+
+/// One way to be wrong.
+struct Fault {
+    name: &'static str,
+    on: &'static [Protocol],
+    certificate: Certificate,
+    pin: Option<&'static str>,
+    is_up: bool,
+    script: Script,
+    ede: u16,
+}
+
+/// A pin of no key.
+const WRONG_PIN: &str = "pins = [\"sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]";
+
+/// A server whose replies are wrong.
+fn replies(name: &'static str, on: &'static [Protocol], reply: Reply) -> Fault {
+    let script = Script::replying(reply);
+    Fault { name, on, certificate: Certificate::Good, pin: None, is_up: true, script, ede: NETWORK }
+}
+
+/// A server that cannot be talked to.
+fn connections(name: &'static str, door: Door) -> Fault {
+    let ede = if door == Door::StallAfterTls { NETWORK } else { UNREACHABLE };
+    Fault { script: Script::with_door(door), ede, ..replies(name, &BOTH, Reply::Zone) }
+}
+
+/// A server that is not who it says.
+fn impostor(name: &'static str, certificate: Certificate, pin: Option<&'static str>) -> Fault {
+    Fault { certificate, pin, ede: UNREACHABLE, ..replies(name, &BOTH, Reply::Zone) }
+}
+
+/// The table.
+fn faults() -> Vec<Fault> {
+    const DOT: &[Protocol] = &[Protocol::Dot];
+    const DOH: &[Protocol] = &[Protocol::Doh];
+    vec![
+        Fault { is_up: false, ede: UNREACHABLE, ..replies("connection refused", &BOTH, Reply::Zone) },
+        connections("closes at once", Door::Slam),
+        connections("TLS never begins", Door::StallBeforeTls),
+        connections("stalls after TLS", Door::StallAfterTls),
+        impostor("expired certificate", Certificate::Expired, None),
+        impostor("certificate of another name", Certificate::WrongName, None),
+        impostor("certificate of an unknown authority", Certificate::UnknownAuthority, None),
+        impostor("wrong pin", Certificate::Good, Some(WRONG_PIN)),
+        replies("never answers", &BOTH, Reply::Silence),
+        replies("wrong ID", DOT, Reply::WrongId),
+        replies("wrong question", &BOTH, Reply::WrongQuestion),
+        replies("truncated on a stream", &BOTH, Reply::Truncated),
+        replies("garbage", &BOTH, Reply::Garbage),
+        replies("half an answer", &BOTH, Reply::HalfThenClose),
+        replies("closes instead of answering", &BOTH, Reply::Close),
+        replies("FORMERR", &BOTH, Reply::Rcode(1)),
+        replies("resets the stream", DOH, Reply::Reset),
+        replies("404", DOH, Reply::Status(404, None)),
+        replies("500", DOH, Reply::Status(500, None)),
+        replies("503", DOH, Reply::Status(503, Some(5))),
+        replies("429", DOH, Reply::Status(429, Some(5))),
+        replies("wrong content type", DOH, Reply::ContentType("text/html")),
+    ]
+}
+
+/// A row of the table, come to life.
+struct Case {
+    what: String,
+    label: String,
+    fault: Fault,
+    server: Server,
+}
+
+/// Brings every row of the table to life, for each protocol that it is about.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for protocol in BOTH {
+        for fault in faults().into_iter().filter(|fault| fault.on.contains(&protocol)) {
+            let server = Server::refusing(protocol, fault.script.clone(), fault.certificate);
+            if fault.is_up {
+                server.up();
+            }
+            let what = format!("{protocol:?}: {}", fault.name);
+            let label = format!("host-secret-{}", cases.len());
+            cases.push(Case { what, label, fault, server });
+        }
+    }
+    cases
+}
+
+impl Case {
+    fn setup(&self) -> Setup {
+        setup()
+            .server_with("faulty", &self.server, self.fault.pin.unwrap_or_default())
+            .table("[timeouts]\nquery = \"3s\"\nconnect = \"700ms\"")
+    }
+
+    /// The name that is asked for: its first label occurs nowhere else.
+    fn name(&self) -> String {
+        format!("{}.lab.example", self.label)
+    }
+
+    /// Nothing of the name was there to read for who listens on the wire.
+    fn assert_nothing_leaked(&self, other: Option<&Server>) {
+        for server in std::iter::once(&self.server).chain(other) {
+            assert!(!contains(&server.log.raw(), self.label.as_bytes()), "{}: the name left unencrypted", self.what);
+            assert!(!contains(&server.log.raw(), b"\x03lab\x07example"), "{}: the name left unencrypted", self.what);
+        }
+        let is_impostor = self.fault.certificate != Certificate::Good || self.fault.pin.is_some();
+        if is_impostor {
+            assert_eq!(self.server.log.asked(), 0, "{}: an impostor was asked", self.what);
+            assert!(self.server.log.connections() > 0, "{}: it was never tried", self.what);
+        }
+    }
+}
+
+/// Runs one check for every case, each in a thread of its own: most of them wait.
+fn in_parallel(check: impl Fn(&Case) + Sync) {
+    let cases = cases();
+    let failures = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = cases.iter().map(|case| (case, scope.spawn(|| check(case)))).collect();
+        for (case, run) in runs {
+            if let Err(panic) = run.join() {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                failures.lock().unwrap().push(format!("{}: {}", case.what, text.unwrap_or_default()));
+            }
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+#[test]
+fn a_second_server_answers_in_place_of_a_faulty_one() {
+    in_parallel(|case| {
+        let good = Server::start(Protocol::Dot, Script::good());
+        let gateway = case.setup().server("good", &good).start();
+        let answer = gateway.client().udp(&query(&case.name(), rtype::A));
+        assert_eq!(answer.rcode(), rcode::NOERROR, "{answer:?}");
+        assert_eq!(answer.data(), [(rtype::A, vec![104, 51, 100, 200])]);
+        case.assert_nothing_leaked(Some(&good));
+    });
+}
+
+#[test]
+fn a_faulty_server_alone_gives_servfail_and_says_why() {
+    in_parallel(|case| {
+        let beside = Trap::udp_beside(case.server.address);
+        let gateway = case.setup().start();
+        let answer = gateway.client().udp(&query(&case.name(), rtype::A));
+        assert_eq!(answer.rcode(), rcode::SERVFAIL, "{answer:?}");
+        assert_eq!(answer.ede_code(), Some(case.fault.ede), "{:?}", answer.ede());
+        assert!(answer.answers.is_empty());
+        case.assert_nothing_leaked(None);
+        assert_udp_silent(&beside);
+    });
+}
+
+#[test]
+fn a_server_that_closes_after_every_answer_costs_no_query() {
+    for protocol in BOTH {
+        let script = Script { close_after: Some(1), goaway_after: Some(1), ..Script::good() };
+        let server = Server::start(protocol, script);
+        let gateway = setup().server("closing", &server).start();
+        let client = gateway.client();
+        for number in 0..8 {
+            let answer = client.udp(&query(&format!("host-{number}.lab.example"), rtype::A));
+            assert_eq!(answer.rcode(), rcode::NOERROR, "{protocol:?} query {number}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stray_answer_does_not_harm_the_query_that_waits() {
+    let script = Script {
+        names: [("host-stray.lab.example.".to_owned(), Reply::WrongId)].into(),
+        ..Script::replying(Reply::Delay(std::time::Duration::from_millis(100)))
+    };
+    let server = Server::start(Protocol::Dot, script);
+    let good = Server::start(Protocol::Dot, Script::good());
+    let gateway = setup().server("straying", &server).server("good", &good).start();
+    let answers = std::thread::scope(|scope| {
+        let names = ["host-patient.lab.example", "host-stray.lab.example"];
+        let asked = names.map(|name| scope.spawn(|| gateway.client().udp(&query(name, rtype::A))));
+        asked.map(|asked| asked.join().unwrap())
+    });
+    for answer in answers {
+        assert_eq!(answer.rcode(), rcode::NOERROR, "{answer:?}");
+    }
+}
+
+#[test]
+fn connections_cut_under_way_cost_no_query() {
+    for protocol in BOTH {
+        let server = Server::start(protocol, Script::good());
+        let gateway = setup().server("cut", &server).start();
+        let client = gateway.client();
+        for number in 0..5 {
+            let answer = client.udp(&query(&format!("host-{number}.lab.example"), rtype::A));
+            assert_eq!(answer.rcode(), rcode::NOERROR, "{protocol:?} query {number}: {answer:?}");
+            server.cut();
+        }
+    }
+}
+
