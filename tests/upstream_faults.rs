@@ -116,8 +116,16 @@ impl Case {
     /// Nothing of the name was there to read for who listens on the wire.
     fn assert_nothing_leaked(&self, other: Option<&Server>) {
         for server in std::iter::once(&self.server).chain(other) {
-            assert!(!contains(&server.log.raw(), self.label.as_bytes()), "{}: the name left unencrypted", self.what);
-            assert!(!contains(&server.log.raw(), b"\x03lab\x07example"), "{}: the name left unencrypted", self.what);
+            assert!(
+                !contains(&server.log.raw(), self.label.as_bytes()),
+                "{}: the name left unencrypted",
+                self.what
+            );
+            assert!(
+                !contains(&server.log.raw(), b"\x03lab\x07example"),
+                "{}: the name left unencrypted",
+                self.what
+            );
         }
         let is_impostor = self.fault.certificate != Certificate::Good || self.fault.pin.is_some();
         if is_impostor {
@@ -217,4 +225,3 @@ fn connections_cut_under_way_cost_no_query() {
         }
     }
 }
-

@@ -201,8 +201,8 @@ static METRICS: &[Metric] = &[
         write: |_, out| {
             out.encode_info(&[
                 ("version", env!("CARGO_PKG_VERSION")),
-                ("commit", env!("VEILDNS_COMMIT")),
-                ("crypto", env!("VEILDNS_CRYPTO")),
+                ("commit", env!("BUILD_COMMIT")),
+                ("crypto", env!("BUILD_CRYPTO")),
             ])
         },
     },

@@ -15,7 +15,11 @@
     clippy::disallowed_methods,
     reason = "real sockets run in real time, and servers of tests end with their process"
 )]
-#![allow(missing_docs, clippy::missing_docs_in_private_items, reason = "fields of plain records are named for what they are")]
+#![allow(
+    missing_docs,
+    clippy::missing_docs_in_private_items,
+    reason = "fields of plain records are named for what they are"
+)]
 
 pub mod authority;
 pub mod client;
