@@ -207,7 +207,9 @@ impl Flights {
             question: QuestionRef::parse(&question)?,
             dnssec_ok: variant.dnssec_ok,
             checking_disabled: variant.checking_disabled,
-            subnet: subnet.as_ref().map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref())),
+            subnet: subnet
+                .as_ref()
+                .map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref())),
             padding: snapshot.padding,
         }
         .build();

@@ -250,10 +250,8 @@ fn a_failure_is_remembered_for_a_while_and_says_so() {
 
 #[test]
 fn an_answer_to_another_question_reaches_nobody() {
-    let (liar, spare) = (
-        Fake::new(|_| Some(Ok(fake::reply(&query("evil.example"), 0, &[address(60)])))),
-        answering(60),
-    );
+    let (liar, spare) =
+        (Fake::new(|_| Some(Ok(fake::reply(&query("evil.example"), 0, &[address(60)])))), answering(60));
     let mut rig = Rig::new(&[("liar", &liar), ("spare", &spare)]);
     rig.ask("www.example");
     assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);

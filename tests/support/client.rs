@@ -64,7 +64,11 @@ impl Client {
         assert_eq!(answer.id, query.id, "the ID");
         assert_eq!(answer.flags & 0x8000, 0x8000, "QR");
         if let Some(question) = &answer.question {
-            assert_eq!(question.name.trim_end_matches('.'), query.name.trim_end_matches('.'), "the question's name");
+            assert_eq!(
+                question.name.trim_end_matches('.'),
+                query.name.trim_end_matches('.'),
+                "the question's name"
+            );
             assert_eq!(question.rtype, query.rtype, "the question's type");
         }
         answer

@@ -73,7 +73,14 @@ pub struct Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} TYPE{} {:02x?}", self.name, self.ttl, self.rtype, &self.rdata[..self.rdata.len().min(24)])
+        write!(
+            f,
+            "{} {} TYPE{} {:02x?}",
+            self.name,
+            self.ttl,
+            self.rtype,
+            &self.rdata[..self.rdata.len().min(24)]
+        )
     }
 }
 
@@ -111,7 +118,8 @@ impl Message {
         assert_eq!(reader.at, octets.len(), "octets behind the last record");
         let opts = rest.iter().filter(|record| record.rtype == rtype::OPT).count();
         assert!(opts <= 1, "{opts} OPT records");
-        let opt = rest.iter().position(|record| record.rtype == rtype::OPT).map(|at| Opt::read(&rest.remove(at)));
+        let opt =
+            rest.iter().position(|record| record.rtype == rtype::OPT).map(|at| Opt::read(&rest.remove(at)));
         if let Err(error) = hickory_proto::op::Message::from_vec(octets) {
             panic!("hickory-proto cannot read {octets:02x?}: {error}");
         }

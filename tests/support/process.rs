@@ -13,7 +13,12 @@ pub struct Process {
 impl Process {
     /// Starts a program.
     pub fn start(command: &mut Command) -> Self {
-        Self { child: command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+        Self {
+            child: command
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -22,7 +27,8 @@ impl Process {
 
     /// Sends a signal by name (`TERM`, `HUP`).
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
         assert!(status.success(), "kill -{name}");
     }
 

@@ -4,8 +4,8 @@ use super::zone;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -157,7 +157,8 @@ impl Script {
         if self.names.is_empty() {
             return self.reply.clone();
         }
-        let name = super::message::Message::read(query).question.map(|question| question.name.to_ascii_lowercase());
+        let name =
+            super::message::Message::read(query).question.map(|question| question.name.to_ascii_lowercase());
         name.and_then(|name| self.names.get(&name)).unwrap_or(&self.reply).clone()
     }
 }
@@ -195,7 +196,9 @@ impl Reply {
             Self::Garbage => {
                 // The right ID, so that it is taken for an answer to begin with.
                 let mut octets = query[..2].to_vec();
-                octets.extend_from_slice(&[0x81, 0x80, 0, 1, 0xFF, 0xFF, 0, 0, 0, 0, 0xC0, 0xFF, 0xC0, 0x0C, 1, 2, 3]);
+                octets.extend_from_slice(&[
+                    0x81, 0x80, 0, 1, 0xFF, 0xFF, 0, 0, 0, 0, 0xC0, 0xFF, 0xC0, 0x0C, 1, 2, 3,
+                ]);
                 Deed::Answer(octets)
             }
             Self::HalfThenClose => Deed::Half(zone::answer(query)),
@@ -239,7 +242,9 @@ impl Log {
     /// How many queries for this name (lower case, with the final dot) came.
     pub fn asked_for(&self, name: &str) -> usize {
         let is_for = |query: &&Vec<u8>| {
-            super::message::Message::read(query).question.is_some_and(|question| question.name.eq_ignore_ascii_case(name))
+            super::message::Message::read(query)
+                .question
+                .is_some_and(|question| question.name.eq_ignore_ascii_case(name))
         };
         self.queries.lock().unwrap().iter().filter(is_for).count()
     }

@@ -266,7 +266,12 @@ impl Peer {
     }
 
     /// Serves one request.
-    async fn request(&self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>, close: mpsc::Sender<()>) {
+    async fn request(
+        &self,
+        request: Request<h2::RecvStream>,
+        respond: SendResponse<Bytes>,
+        close: mpsc::Sender<()>,
+    ) {
         let method = request.method().clone();
         let path = request.uri().path_and_query().map_or("", |path| path.as_str()).to_owned();
         let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
@@ -383,7 +388,11 @@ struct Tee {
 }
 
 impl AsyncRead for Tee {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         self.log.saw_octets(&buffer.filled()[before..]);

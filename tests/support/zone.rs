@@ -84,7 +84,9 @@ pub fn lookup(name: &str, rtype: u16, wants_dnssec: bool) -> Content {
 /// Returns the records of a name and type.
 fn positive(name: &str, rtype: u16) -> Option<Vec<Data>> {
     let records = match (name, rtype) {
-        ("www.lab.example.", rtype::A) => vec![data(rtype::A, [104, 51, 100, 4]), data(rtype::A, [104, 51, 100, 3])],
+        ("www.lab.example.", rtype::A) => {
+            vec![data(rtype::A, [104, 51, 100, 4]), data(rtype::A, [104, 51, 100, 3])]
+        }
         ("www.lab.example.", rtype::AAAA) => {
             vec![data(rtype::AAAA, [0x26, 6, 0x47, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])]
         }
@@ -96,7 +98,10 @@ fn positive(name: &str, rtype: u16) -> Option<Vec<Data>> {
             data(rtype::MX, [&[0, 20][..], &encode_name("Backup.mail.EXAMPLE")].concat()),
         ],
         ("lab.example.", rtype::TXT) => {
-            vec![data(rtype::TXT, b"\x0bv=spf1 -all\x00\x03\xff\x00\"".to_vec()), data(rtype::TXT, b"\x03two".to_vec())]
+            vec![
+                data(rtype::TXT, b"\x0bv=spf1 -all\x00\x03\xff\x00\"".to_vec()),
+                data(rtype::TXT, b"\x03two".to_vec()),
+            ]
         }
         ("_sip._tcp.lab.example.", rtype::SRV) => {
             vec![data(rtype::SRV, [&[0, 1, 0, 5, 0x13, 0xc4][..], &encode_name("sip.lab.example")].concat())]
@@ -109,10 +114,15 @@ fn positive(name: &str, rtype: u16) -> Option<Vec<Data>> {
         }
         ("lab.example.", rtype::SOA) => vec![data(rtype::SOA, soa_rdata())],
         ("lab.example.", rtype::NS) => {
-            vec![data(rtype::NS, encode_name("ns1.lab.example")), data(rtype::NS, encode_name("ns2.lab.example"))]
+            vec![
+                data(rtype::NS, encode_name("ns1.lab.example")),
+                data(rtype::NS, encode_name("ns2.lab.example")),
+            ]
         }
         ("odd.lab.example.", rtype::UNKNOWN) => vec![data(rtype::UNKNOWN, (0..=255).collect::<Vec<u8>>())],
-        ("many.lab.example.", rtype::A) => (1..=60).map(|last| data(rtype::A, [104, 51, 101, last])).collect(),
+        ("many.lab.example.", rtype::A) => {
+            (1..=60).map(|last| data(rtype::A, [104, 51, 101, last])).collect()
+        }
         ("text3k.lab.example.", rtype::TXT) => long_text(12),
         ("text20k.lab.example.", rtype::TXT) => long_text(80),
         ("text60k.lab.example.", rtype::TXT) => long_text(232),
