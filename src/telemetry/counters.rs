@@ -1,51 +1,510 @@
-//! Counters: a cache-line-padded block per worker, written relaxed by one thread mostly, summed when scraped; and a block per server.
+//! Counters: a block per thread, mostly written by that one, summed when the page is asked for; and one per server.
+//! All adds are relaxed: a page may be a query behind, it never goes backwards. How they look on the page is `page`'s.
 
+use super::histogram::{Histogram, Reading};
+use super::outcome::{Outcome, Source};
+use super::query_log::{QueryLogSlot, Target};
+use crate::config::settings::QueryLog;
+use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
+use crate::wire::query::ClientTransport;
 use crate::wire::response::ResponseFault;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-/// One worker's counters.
-#[derive(Debug, Default)]
-pub struct Block {}
-
-/// Counters of one server, found again by name over reloads.
-#[derive(Debug, Default)]
-pub struct UpstreamCounters {}
-impl UpstreamCounters {
-    /// Counts an answer (outcome label "ok", or "rcode" when it is neither NOERROR nor NXDOMAIN) and its latency.
-    pub fn answered(&self, _rcode: Rcode, _latency: Duration) {}
-    /// Counts a failure by its `TransportError::label` (fixed set of labels; unknown ones under "other").
-    pub fn failed(&self, _label: &'static str) {}
-    /// Counts an answer that was refused (outcome label "invalid") and the rule it broke.
-    pub fn invalid(&self, _fault: ResponseFault) {}
-    /// Counts a query that left unencrypted.
-    pub fn plaintext(&self) {}
-}
 /// The root: owns the blocks and the query log.
-#[derive(Debug, Default)]
-pub struct Telemetry {}
+#[derive(Debug)]
+pub struct Telemetry {
+    /// One for each thread that answers; they live as long as the process.
+    blocks: Mutex<Vec<Arc<Block>>>,
+    /// By name, so that counters survive a reload.
+    upstreams: Mutex<BTreeMap<String, Arc<UpstreamCounters>>>,
+    /// The query log, if it is on.
+    query_log: QueryLogSlot,
+    /// When this was made, which is when the process began to matter.
+    started: SystemTime,
+}
+
 impl Telemetry {
     /// Makes the root.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        Arc::new(Self {
+            blocks: Mutex::default(),
+            upstreams: Mutex::default(),
+            query_log: QueryLogSlot::default(),
+            started: crate::clock::wall(),
+        })
     }
-    /// Opens the query log of these settings in place of the present one (the same file is opened anew: rotation), or closes it.
-    pub fn open_query_log(
-        &self,
-        _log: &crate::config::settings::QueryLog,
-        _queue: usize,
-    ) -> std::io::Result<()> {
+
+    /// Opens the query log of these settings in place of the present one (the same file is opened anew: rotation), or
+    /// closes it. What waits in the present one is still written to where it was meant to go.
+    ///
+    /// # Errors
+    /// A file that cannot be opened; the present log then stays.
+    pub fn open_query_log(&self, log: &QueryLog, queue: usize) -> io::Result<()> {
+        match log {
+            QueryLog::Off => self.query_log.close(),
+            QueryLog::Stdout => self.query_log.replace(Target::stdout(), queue)?,
+            QueryLog::File(path) => self.query_log.replace(Target::file(path)?, queue)?,
+        }
         Ok(())
     }
-    /// Writes out what waits and closes the query log.
-    pub fn close_query_log(&self) {}
+
+    /// Writes out what waits and closes the query log. Waits for that, but not for ever.
+    pub fn close_query_log(&self) {
+        self.query_log.close_and_wait();
+    }
+
     /// Adds a block for one more thread.
     pub fn block(&self) -> Arc<Block> {
-        Arc::default()
+        let block = Arc::new(Block::default());
+        lock(&self.blocks).push(Arc::clone(&block));
+        block
     }
-    /// The counters of the server of this name; made at first use, kept for ever (bounded by the configuration).
-    pub fn upstream(&self, _name: &str) -> Arc<UpstreamCounters> {
-        Arc::default()
+
+    /// Returns the counters of the server of this name; made at first use, kept for ever (bounded by the configuration).
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamCounters> {
+        Arc::clone(lock(&self.upstreams).entry(name.to_owned()).or_default())
+    }
+
+    /// Returns the place of the query log.
+    pub(super) fn query_log(&self) -> &QueryLogSlot {
+        &self.query_log
+    }
+
+    /// Returns when this was made.
+    pub(super) fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// Sums the blocks.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for block in lock(&self.blocks).iter() {
+            block.add_to(&mut totals);
+        }
+        totals
+    }
+
+    /// Returns every server that was ever counted, by name.
+    pub(super) fn upstreams(&self) -> Vec<(String, Arc<UpstreamCounters>)> {
+        lock(&self.upstreams).iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
+    }
+}
+
+/// Locks a list. A panic elsewhere leaves whole lists behind.
+fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One thread's counters, on cache lines of their own.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Block {
+    /// Replies by all that they are told apart by, so that a hit costs one add. See [`Cell::place`].
+    replies: [AtomicU64; CELLS],
+    /// How long clients waited, by source. Replies given at once are not timed: they are in `replies`.
+    waits: [Histogram; Source::ALL.len()],
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self { replies: [const { AtomicU64::new(0) }; CELLS], waits: Default::default() }
+    }
+}
+
+impl Block {
+    /// Counts a finished query.
+    pub(super) fn count(&self, outcome: &Outcome) {
+        if let Some(counter) = self.replies.get(Cell::of(outcome).place()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if let (Some(waited), Some(histogram)) = (outcome.duration, self.waits.get(outcome.source.place())) {
+            histogram.observe(waited);
+        }
+    }
+
+    /// Adds what was counted to `totals`.
+    fn add_to(&self, totals: &mut Totals) {
+        for (sum, counter) in totals.replies.iter_mut().zip(&self.replies) {
+            *sum = sum.wrapping_add(counter.load(Ordering::Relaxed));
+        }
+        for (sum, histogram) in totals.waits.iter_mut().zip(&self.waits) {
+            histogram.add_to(sum);
+        }
+    }
+}
+
+/// How a reply came about, as far as the cache's rates are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// At once.
+    AtOnce,
+    /// At once, being a failure that the cache remembered (RFC 9520).
+    Remembered,
+    /// After a wait for servers.
+    Waited,
+}
+
+impl Pace {
+    /// All, in the order of their places.
+    const ALL: [Self; 3] = [Self::AtOnce, Self::Remembered, Self::Waited];
+
+    /// Returns the place in `ALL`.
+    fn place(self) -> usize {
+        match self {
+            Self::AtOnce => 0,
+            Self::Remembered => 1,
+            Self::Waited => 2,
+        }
+    }
+}
+
+/// What replies are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cell {
+    /// At once or not.
+    pace: Pace,
+    /// How the client asked.
+    transport: ClientTransport,
+    /// Where the reply came from.
+    source: Source,
+    /// Place of its rcode among `RcodeClass`es.
+    rcode: RcodeClass,
+}
+
+/// Ways to ask, in the order of their places.
+pub(super) const TRANSPORTS: [ClientTransport; 2] = [ClientTransport::Udp, ClientTransport::Tcp];
+
+/// Every combination of a cell's parts.
+const CELLS: usize = Pace::ALL.len() * TRANSPORTS.len() * Source::ALL.len() * RcodeClass::COUNT;
+
+impl Cell {
+    /// Returns the cell that a query belongs to.
+    fn of(outcome: &Outcome) -> Self {
+        let pace = match (outcome.duration, outcome.ede) {
+            (Some(_), _) => Pace::Waited,
+            (None, Some(EdeCode::CACHED_ERROR)) => Pace::Remembered,
+            (None, _) => Pace::AtOnce,
+        };
+        Self {
+            pace,
+            transport: outcome.transport,
+            source: outcome.source,
+            rcode: RcodeClass::of(outcome.rcode),
+        }
+    }
+
+    /// Returns where the cell stands among all.
+    fn place(self) -> usize {
+        let transport = match self.transport {
+            ClientTransport::Udp => 0,
+            ClientTransport::Tcp => 1,
+        };
+        let kind = self.pace.place() * TRANSPORTS.len() + transport;
+        (kind * Source::ALL.len() + self.source.place()) * RcodeClass::COUNT + self.rcode.0
+    }
+
+    /// Iterates over all cells, in the order of their places.
+    fn all() -> impl Iterator<Item = Self> {
+        Pace::ALL.into_iter().flat_map(|pace| {
+            TRANSPORTS.into_iter().flat_map(move |transport| {
+                Source::ALL.into_iter().flat_map(move |source| {
+                    RcodeClass::all().map(move |rcode| Self { pace, transport, source, rcode })
+                })
+            })
+        })
+    }
+
+    /// True for what the cache answered at once: fresh answers, stale ones, failures it remembered.
+    fn is_hit(self) -> bool {
+        match self.pace {
+            Pace::AtOnce => matches!(self.source, Source::Cache | Source::Stale),
+            Pace::Remembered => true,
+            Pace::Waited => false,
+        }
+    }
+
+    /// True for what the cache was asked for and had not: whatever waited, and what was turned away instead.
+    fn is_miss(self) -> bool {
+        match self.pace {
+            Pace::AtOnce => self.source == Source::Failed,
+            Pace::Remembered => false,
+            Pace::Waited => true,
+        }
+    }
+}
+
+/// An rcode as a label: the registered ones, and one for all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RcodeClass(usize);
+
+impl RcodeClass {
+    /// 0 to 11, 16 to 23, and the others.
+    const COUNT: usize = 21;
+
+    /// Returns the class of `rcode`.
+    fn of(rcode: Rcode) -> Self {
+        match rcode.0 {
+            low @ 0..=11 => Self(usize::from(low)),
+            extended @ 16..=23 => Self(usize::from(extended) - 4),
+            _ => Self(Self::COUNT - 1),
+        }
+    }
+
+    /// Iterates over all.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT).map(Self)
+    }
+
+    /// Returns the `rcode` label.
+    pub(super) fn label(self) -> String {
+        let known = (0..=23).map(Rcode).find(|rcode| Self::of(*rcode) == self && self.0 + 1 < Self::COUNT);
+        known.map_or_else(|| "other".to_owned(), |rcode| rcode.to_string())
+    }
+}
+
+/// The blocks' sum.
+#[derive(Debug)]
+pub(super) struct Totals {
+    /// As in a block.
+    replies: [u64; CELLS],
+    /// As in a block.
+    waits: [Reading; Source::ALL.len()],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self { replies: [0; CELLS], waits: Default::default() }
+    }
+}
+
+impl Totals {
+    /// Returns the number of replies in the cells that `wanted` picks.
+    fn sum(&self, wanted: impl Fn(Cell) -> bool) -> u64 {
+        Cell::all().zip(self.replies).filter(|(cell, _)| wanted(*cell)).map(|(_, replies)| replies).sum()
+    }
+
+    /// Returns the number of queries that came so.
+    pub(super) fn queries(&self, transport: ClientTransport) -> u64 {
+        self.sum(|cell| cell.transport == transport)
+    }
+
+    /// Returns the number of replies of this rcode from this source.
+    pub(super) fn responses(&self, rcode: RcodeClass, source: Source) -> u64 {
+        self.sum(|cell| cell.rcode == rcode && cell.source == source)
+    }
+
+    /// Returns the number of queries that the cache answered at once.
+    pub(super) fn hits(&self) -> u64 {
+        self.sum(Cell::is_hit)
+    }
+
+    /// Returns the number of queries that the cache had no use for.
+    pub(super) fn misses(&self) -> u64 {
+        self.sum(Cell::is_miss)
+    }
+
+    /// Returns how long replies from this source took.
+    pub(super) fn durations(&self, source: Source) -> Reading {
+        let mut reading = self.waits.get(source.place()).cloned().unwrap_or_default();
+        reading.add_untimed(self.sum(|cell| cell.source == source && cell.pace != Pace::Waited));
+        reading
+    }
+}
+
+/// Counters of one server, found again by name over reloads.
+#[derive(Debug, Default)]
+pub struct UpstreamCounters {
+    /// Attempts by how they ended, in the order of `OUTCOMES`.
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    /// How long answers took.
+    latency: Histogram,
+    /// Refused answers by the rule they broke, in the order of `ResponseFault::ALL`.
+    faults: [AtomicU64; ResponseFault::ALL.len()],
+    /// Queries that left unencrypted.
+    plaintext: AtomicU64,
+}
+
+/// The `outcome` labels: "ok", "rcode" and "invalid" are ours, the others `TransportError::label`'s. The last one takes
+/// what is not listed.
+pub(super) const OUTCOMES: [&str; 15] = [
+    "ok",
+    "rcode",
+    "invalid",
+    "connect",
+    "no_address",
+    "tls",
+    "certificate",
+    "pin",
+    "closed",
+    "timeout",
+    "http",
+    "mismatch",
+    "overloaded",
+    "shutting_down",
+    "other",
+];
+
+impl UpstreamCounters {
+    /// Counts an answer (outcome label "ok", or "rcode" when it is neither NOERROR nor NXDOMAIN) and its latency.
+    pub fn answered(&self, rcode: Rcode, latency: Duration) {
+        let usual = rcode == Rcode::NOERROR || rcode == Rcode::NXDOMAIN;
+        self.ended(if usual { "ok" } else { "rcode" });
+        self.latency.observe(latency);
+    }
+
+    /// Counts a failure by its `TransportError::label` (fixed set of labels; unknown ones under "other").
+    pub fn failed(&self, label: &'static str) {
+        self.ended(label);
+    }
+
+    /// Counts an answer that was refused (outcome label "invalid") and the rule it broke.
+    pub fn invalid(&self, fault: ResponseFault) {
+        self.ended("invalid");
+        let place = ResponseFault::ALL.iter().position(|known| *known == fault);
+        if let Some(counter) = place.and_then(|place| self.faults.get(place)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a query that left unencrypted.
+    pub fn plaintext(&self) {
+        self.plaintext.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of an attempt.
+    fn ended(&self, label: &str) {
+        let place = OUTCOMES.iter().position(|known| *known == label).unwrap_or(OUTCOMES.len() - 1);
+        if let Some(counter) = self.outcomes.get(place) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Iterates over the `outcome` labels and how often each was.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        OUTCOMES.into_iter().zip(&self.outcomes).map(|(label, count)| (label, count.load(Ordering::Relaxed)))
+    }
+
+    /// Iterates over the `rule` labels and how often each was broken.
+    pub(super) fn faults(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let faults = ResponseFault::ALL.into_iter().zip(&self.faults);
+        faults.map(|(fault, count)| (fault.label(), count.load(Ordering::Relaxed)))
+    }
+
+    /// Returns how long answers took.
+    pub(super) fn latency(&self) -> Reading {
+        let mut reading = Reading::default();
+        self.latency.add_to(&mut reading);
+        reading
+    }
+
+    /// Returns the number of queries that left unencrypted.
+    pub(super) fn plaintext_queries(&self) -> u64 {
+        self.plaintext.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A query that was answered at once over UDP.
+    fn at_once(source: Source, rcode: Rcode, ede: Option<EdeCode>) -> Outcome {
+        Outcome { source, rcode, ede, transport: ClientTransport::Udp, duration: None }
+    }
+
+    /// A query that waited.
+    fn waited(source: Source, rcode: Rcode) -> Outcome {
+        Outcome { duration: Some(Duration::from_millis(20)), ..at_once(source, rcode, None) }
+    }
+
+    #[test]
+    fn every_cell_has_a_place_of_its_own() {
+        let places: Vec<_> = Cell::all().map(Cell::place).collect();
+        assert_eq!(places, (0..CELLS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn rcodes_have_their_names_and_unknown_ones_share_one() {
+        let labels: Vec<_> = RcodeClass::all().map(RcodeClass::label).collect();
+        assert_eq!((&labels[3][..], &labels[12][..], &labels[20][..]), ("NXDOMAIN", "BADVERS", "other"));
+        assert_eq!(labels.iter().filter(|label| *label == "other").count(), 1);
+        assert!(!labels.iter().any(|label| label.starts_with("RCODE")));
+        for unknown in [12, 15, 24, 4095] {
+            assert_eq!(RcodeClass::of(Rcode(unknown)).label(), "other");
+        }
+    }
+
+    #[test]
+    fn hits_are_what_the_cache_answered_and_misses_what_it_could_not() {
+        let telemetry = Telemetry::new();
+        let block = telemetry.block();
+        block.count(&at_once(Source::Cache, Rcode::NOERROR, None));
+        block.count(&at_once(Source::Stale, Rcode::NOERROR, Some(EdeCode::STALE_ANSWER)));
+        block.count(&at_once(Source::Failed, Rcode::SERVFAIL, Some(EdeCode::CACHED_ERROR)));
+        assert_eq!((telemetry.totals().hits(), telemetry.totals().misses()), (3, 0));
+        block.count(&waited(Source::Upstream, Rcode::NXDOMAIN));
+        block.count(&waited(Source::Stale, Rcode::NOERROR));
+        block.count(&waited(Source::Failed, Rcode::SERVFAIL));
+        block.count(&at_once(Source::Failed, Rcode::SERVFAIL, Some(EdeCode::OTHER)));
+        assert_eq!((telemetry.totals().hits(), telemetry.totals().misses()), (3, 4));
+        block.count(&at_once(Source::Local, Rcode::NXDOMAIN, None));
+        block.count(&at_once(Source::Blocked, Rcode::REFUSED, Some(EdeCode::BLOCKED)));
+        block.count(&at_once(Source::Refused, Rcode::REFUSED, Some(EdeCode::PROHIBITED)));
+        assert_eq!((telemetry.totals().hits(), telemetry.totals().misses()), (3, 4));
+    }
+
+    #[test]
+    fn blocks_of_several_threads_add_up() {
+        let telemetry = Telemetry::new();
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                let block = telemetry.block();
+                threads.spawn(move || {
+                    for _ in 0..1000 {
+                        block.count(&at_once(Source::Cache, Rcode::NOERROR, None));
+                        block.count(&waited(Source::Upstream, Rcode::NOERROR));
+                    }
+                });
+            }
+        });
+        let totals = telemetry.totals();
+        assert_eq!((totals.queries(ClientTransport::Udp), totals.queries(ClientTransport::Tcp)), (8000, 0));
+        assert_eq!(totals.responses(RcodeClass::of(Rcode::NOERROR), Source::Cache), 4000);
+        assert_eq!((totals.durations(Source::Cache).count(), totals.hits()), (4000, 4000));
+        assert_eq!(totals.durations(Source::Upstream).count(), 4000);
+    }
+
+    #[test]
+    fn a_reply_given_at_once_counts_in_the_lowest_bucket() {
+        let telemetry = Telemetry::new();
+        telemetry.block().count(&at_once(Source::Cache, Rcode::NOERROR, None));
+        assert_eq!(telemetry.totals().durations(Source::Cache).buckets()[0].1, 1);
+    }
+
+    #[test]
+    fn a_servers_counters_are_found_again_by_its_name() {
+        let telemetry = Telemetry::new();
+        telemetry.upstream("quad9").answered(Rcode::NOERROR, Duration::from_millis(12));
+        telemetry.upstream("quad9").answered(Rcode::SERVFAIL, Duration::from_millis(12));
+        telemetry.upstream("quad9").failed("certificate");
+        telemetry.upstream("quad9").failed("never heard of");
+        telemetry.upstream("quad9").invalid(ResponseFault::Unrelated);
+        let upstreams = telemetry.upstreams();
+        assert_eq!(upstreams.len(), 1);
+        let counted: Vec<_> = upstreams[0].1.outcomes().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("ok", 1), ("rcode", 1), ("invalid", 1), ("certificate", 1), ("other", 1)]);
+        let broken: Vec<_> = upstreams[0].1.faults().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(broken, [("unrelated", 1)]);
+        assert_eq!((upstreams[0].1.latency().count(), upstreams[0].1.plaintext_queries()), (2, 0));
+    }
+
+    #[test]
+    fn blocks_never_share_a_cache_line() {
+        assert_eq!(std::mem::align_of::<Block>() % 64, 0);
     }
 }

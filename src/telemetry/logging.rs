@@ -1,17 +1,239 @@
-//! Set-up of the log: level, text or JSON, on standard error.
+//! Set-up of the log: level, text or JSON, on standard error. What is logged is decided where it happens; `info` and above
+//! never carry names of queries or addresses of clients.
 
-use crate::config::settings::{LogLevel, LogSettings};
+use crate::config::settings::{LogFormat, LogLevel, LogSettings};
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// Changes the level of a running log.
 #[derive(Clone, Debug)]
-pub struct LogHandle {}
+pub struct LogHandle {
+    /// The way to the filter. None when another log was set up before, and when `RUST_LOG` rules: who debugs with it does
+    /// not want a reload to end that.
+    filter: Option<reload::Handle<EnvFilter, Registry>>,
+}
+
 impl LogHandle {
     /// Makes it so.
-    pub fn set_level(&self, _level: LogLevel) {}
+    pub fn set_level(&self, level: LogLevel) {
+        let Some(filter) = &self.filter else { return };
+        if let Err(error) = filter.reload(directives(level)) {
+            tracing::warn!(%error, "the log level cannot be changed");
+        }
+    }
 }
+
 /// Sets the log up for the life of the process (a second call only returns a handle that does nothing).
-pub fn init(_settings: &LogSettings) -> LogHandle {
-    LogHandle {}
+pub fn init(settings: &LogSettings) -> LogHandle {
+    let debugging = EnvFilter::try_from_default_env().ok();
+    let reloadable = debugging.is_none();
+    let (filter, handle) = reload::Layer::new(debugging.unwrap_or_else(|| directives(settings.level)));
+    let output = match settings.format {
+        LogFormat::Json => json(io::stderr),
+        LogFormat::Text if is_journal() => {
+            tracing_subscriber::fmt::layer().with_writer(io::stderr).event_format(JournalText::new()).boxed()
+        }
+        LogFormat::Text => {
+            let colours = colours();
+            tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours).boxed()
+        }
+    };
+    let fresh = tracing_subscriber::registry().with(filter).with(output).try_init().is_ok();
+    LogHandle { filter: (fresh && reloadable).then_some(handle) }
 }
+
 /// For commands that print a result: only errors, as text.
-pub fn init_quiet() {}
+pub fn init_quiet() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| directives(LogLevel::Error));
+    let output = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours()).without_time();
+    // A second call leaves the first log in place.
+    let _ = tracing_subscriber::registry().with(filter).with(output).try_init();
+}
+
+/// Returns the layer that writes one flat object a line: timestamp, level, target, message, and the event's own fields.
+fn json<S, W>(writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_writer(writer)
+        .boxed()
+}
+
+/// Returns the filter of a level: ours as asked; libraries only when something is wrong, unless one looks closely.
+fn directives(level: LogLevel) -> EnvFilter {
+    let (libraries, ours) = match level {
+        LogLevel::Error => ("error", "error"),
+        LogLevel::Warn => ("warn", "warn"),
+        LogLevel::Info => ("warn", "info"),
+        LogLevel::Debug => ("debug", "debug"),
+        LogLevel::Trace => ("trace", "trace"),
+    };
+    EnvFilter::new(format!("{libraries},veildns={ours}"))
+}
+
+/// True when a person reads along who has not asked for plain text (<https://no-color.org>).
+fn colours() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !plain && io::stderr().is_terminal()
+}
+
+/// True when standard error goes to systemd's journal: `JOURNAL_STREAM` names the device and inode of the journal's socket,
+/// and is inherited by those whose standard error goes elsewhere (systemd.exec(5)).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+/// Text for the journal: it keeps the time itself, and reads the level from a prefix (sd-daemon(3)).
+struct JournalText {
+    /// Writes what follows the prefix.
+    text: Format<Full, ()>,
+}
+
+impl JournalText {
+    /// Makes the format.
+    fn new() -> Self {
+        Self { text: tracing_subscriber::fmt::format().without_time().with_level(false).with_ansi(false) }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for JournalText
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        writer.write_str(priority(*event.metadata().level()))?;
+        self.text.format_event(context, writer, event)
+    }
+}
+
+/// Returns the prefix of a level.
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        Level::DEBUG | Level::TRACE => "<7>",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    #[test]
+    fn json_lines_are_flat_objects_with_stable_names() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let log = tracing_subscriber::registry().with(json(move || writer.clone()));
+        tracing::subscriber::with_default(log, || {
+            let _span = tracing::info_span!("span", hidden = 1).entered();
+            tracing::warn!(upstream = "quad9", attempts = 2, "marked down");
+        });
+        let mut line: serde_json::Value = serde_json::from_str(kept.text().trim_end()).unwrap();
+        assert!(line["timestamp"].take().as_str().unwrap().ends_with('Z'));
+        let expected = serde_json::json!({
+            "timestamp": null, "level": "WARN", "target": "veildns::telemetry::logging::tests",
+            "message": "marked down", "upstream": "quad9", "attempts": 2
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn the_journal_gets_levels_as_prefixes_and_no_times() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .event_format(JournalText::new());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::error!(target: "veildns", "one");
+            tracing::info!(target: "veildns", at = "x", "two");
+        });
+        assert_eq!(kept.text(), "<3>veildns: one\n<6>veildns: two at=\"x\"\n");
+    }
+
+    #[test]
+    fn libraries_are_quiet_until_one_looks_closely() {
+        let heard = |level| {
+            let kept = Kept::default();
+            let writer = kept.clone();
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(move || writer.clone())
+                .event_format(JournalText::new());
+            let log = tracing_subscriber::registry().with(directives(level)).with(layer);
+            tracing::subscriber::with_default(log, || {
+                tracing::info!(target: "h2::client", "theirs");
+                tracing::warn!(target: "h2::client", "their warning");
+                tracing::info!(target: "veildns::app", "ours");
+                tracing::debug!(target: "veildns::app", "our detail");
+            });
+            kept.text().lines().count()
+        };
+        assert_eq!(heard(LogLevel::Error), 0);
+        assert_eq!(heard(LogLevel::Warn), 1);
+        assert_eq!(heard(LogLevel::Info), 2);
+        assert_eq!(heard(LogLevel::Debug), 4);
+    }
+
+    #[test]
+    fn the_level_changes_while_the_log_runs_and_a_second_set_up_changes_nothing() {
+        let settings = |level| LogSettings {
+            level,
+            format: LogFormat::Text,
+            queries: crate::config::settings::QueryLog::Off,
+        };
+        let handle = init(&settings(LogLevel::Warn));
+        assert!(!tracing::enabled!(target: "veildns::test", Level::INFO));
+        handle.set_level(LogLevel::Info);
+        assert!(tracing::enabled!(target: "veildns::test", Level::INFO));
+        let second = init(&settings(LogLevel::Error));
+        second.set_level(LogLevel::Error);
+        init_quiet();
+        assert!(tracing::enabled!(target: "veildns::test", Level::INFO));
+        handle.set_level(LogLevel::Error);
+    }
+}

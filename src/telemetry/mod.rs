@@ -2,6 +2,10 @@
 
 pub mod counters;
 pub mod export;
+mod histogram;
 pub mod logging;
 pub mod outcome;
+mod page;
+mod process;
 pub mod query_log;
+mod timestamp;

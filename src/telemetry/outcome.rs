@@ -1,12 +1,15 @@
-//! The plain record of one finished query, and the one place that counts and logs it.
+//! The plain record of one finished query, and the one place that counts and logs it. What the numbers add up to is not
+//! its matter.
 
 use super::counters::{Block, Telemetry};
+use super::query_log::Entry;
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
 use crate::wire::query::ClientTransport;
 use crate::wire::question::QuestionRef;
 use std::net::IpAddr;
 use std::time::Duration;
+use tracing::{debug, field};
 
 /// Where a reply came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,23 @@ pub enum Source {
 }
 
 impl Source {
+    /// All, in the order of their places.
+    pub const ALL: [Self; 7] =
+        [Self::Cache, Self::Stale, Self::Local, Self::Upstream, Self::Blocked, Self::Refused, Self::Failed];
+
+    /// Returns the place in `ALL`.
+    pub(super) fn place(self) -> usize {
+        match self {
+            Self::Cache => 0,
+            Self::Stale => 1,
+            Self::Local => 2,
+            Self::Upstream => 3,
+            Self::Blocked => 4,
+            Self::Refused => 5,
+            Self::Failed => 6,
+        }
+    }
+
     /// Returns the `source` label.
     pub fn label(self) -> &'static str {
         match self {
@@ -69,4 +89,37 @@ pub struct QueryDetail<'a> {
 }
 
 /// Counts `outcome` in `block` and, when the query log is on, writes a line. Allocation-free when it is off.
-pub fn record(_telemetry: &Telemetry, _block: &Block, _outcome: &Outcome, _detail: &QueryDetail<'_>) {}
+pub fn record(telemetry: &Telemetry, block: &Block, outcome: &Outcome, detail: &QueryDetail<'_>) {
+    block.count(outcome);
+    if outcome.duration.is_some() {
+        trace(outcome, detail);
+    }
+    if telemetry.query_log().is_on() {
+        telemetry.query_log().send(|| Entry::new(outcome, detail, crate::clock::wall()));
+    }
+}
+
+/// Tells those who look closely about a query that memory could not answer. The client is left out: only the query log
+/// names clients.
+fn trace(outcome: &Outcome, detail: &QueryDetail<'_>) {
+    debug!(
+        name = detail.question.map(|question| field::display(question.name)),
+        record_type = detail.question.map(|question| field::display(question.rtype)),
+        rcode = %outcome.rcode,
+        source = outcome.source.label(),
+        upstream = detail.upstream,
+        ede = outcome.ede.map(|code| code.0),
+        duration = ?outcome.duration.unwrap_or_default(),
+        "query finished"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_stand_at_their_places() {
+        assert!(Source::ALL.iter().enumerate().all(|(place, source)| source.place() == place));
+    }
+}

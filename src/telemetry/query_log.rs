@@ -1,1 +1,482 @@
-//! stub
+//! The query log: one line of JSON a query, written by a thread of its own. It is the one place where names and clients
+//! of queries are kept, and only when the operator says so. A query never waits for it: when the queue is full the line
+//! is dropped and counted. It does not rotate files; it opens them anew when told to.
+
+use super::outcome::{Outcome, QueryDetail};
+use super::timestamp::Timestamp;
+use crate::wire::query::ClientTransport;
+use crate::wire::question::QuestionRef;
+use arc_swap::ArcSwapOption;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+use tracing::warn;
+
+/// How long stopping waits for the last lines; standard output may be a pipe that nobody reads.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// Lines are written together up to so many octets.
+const WRITE_OCTETS: usize = 64 * 1024;
+
+/// Where the query log is, if it is on.
+#[derive(Debug, Default)]
+pub(super) struct QueryLogSlot {
+    /// What `is_on` reads: one plain load on the path of every query.
+    on: AtomicBool,
+    /// The way to the writing thread. When the last copy goes, the thread writes what it has and ends.
+    sender: ArcSwapOption<SyncSender<Entry>>,
+    /// Hear when writing threads have ended: that of `sender`, and earlier ones that still have lines to write.
+    ended: Mutex<Vec<Receiver<()>>>,
+    /// Lines that were not written: queue full, or the file could not be written.
+    dropped: Arc<AtomicU64>,
+}
+
+impl QueryLogSlot {
+    /// True when there is a query log.
+    pub(super) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Hands an entry to the writing thread, or drops and counts it.
+    pub(super) fn send(&self, entry: impl FnOnce() -> Entry) {
+        let sender = self.sender.load();
+        let Some(sender) = sender.as_deref() else { return };
+        if sender.try_send(entry()).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the number of lines that were not written.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Begins to write to `target`. What waits for the present one is still written there.
+    ///
+    /// # Errors
+    /// No thread could be started; the present log then stays.
+    pub(super) fn replace(&self, target: Target, queue: usize) -> io::Result<()> {
+        let (sender, entries) = mpsc::sync_channel(queue.max(1));
+        let (end, ended) = mpsc::sync_channel::<()>(1);
+        let mut writer = Writer::new(target.0, Arc::clone(&self.dropped));
+        thread::Builder::new().name("query-log".to_owned()).spawn(move || {
+            writer.run(&entries);
+            drop(end);
+        })?;
+        self.sender.store(Some(Arc::new(sender)));
+        let mut writers = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.retain(|earlier| earlier.try_recv() == Err(mpsc::TryRecvError::Empty));
+        writers.push(ended);
+        self.on.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends the log; returns at once.
+    pub(super) fn close(&self) {
+        self.on.store(false, Ordering::Relaxed);
+        self.sender.store(None);
+    }
+
+    /// Ends the log and waits until what waited is written.
+    pub(super) fn close_and_wait(&self) {
+        self.close();
+        let writers = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = crate::clock::now() + CLOSE_LIMIT;
+        for ended in writers {
+            let left = deadline.saturating_duration_since(crate::clock::now());
+            if ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
+                warn!("the last lines of the query log could not be written in time");
+            }
+        }
+    }
+}
+
+/// What lines are written to.
+pub(super) struct Target(Box<dyn Write + Send>);
+
+impl Target {
+    /// Opens a file for appending, readable by its group and no others: it says who asked for what.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
+        let file: File = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        Ok(Self(Box::new(file)))
+    }
+
+    /// Takes standard output.
+    pub(super) fn stdout() -> Self {
+        Self(Box::new(io::stdout()))
+    }
+}
+
+/// One query, as it is remembered until its line is written.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// When it was answered.
+    time: SystemTime,
+    /// Who asked.
+    client: IpAddr,
+    /// The question's octets; None when it could not be read.
+    question: Option<Box<[u8]>>,
+    /// Name of the server that answered.
+    upstream: Option<Box<str>>,
+    /// The rest.
+    outcome: Outcome,
+}
+
+impl Entry {
+    /// Copies what the line needs.
+    pub(super) fn new(outcome: &Outcome, detail: &QueryDetail<'_>, time: SystemTime) -> Self {
+        let question = detail.question.map(|question| {
+            let mut octets = Vec::with_capacity(question.wire_len());
+            octets.extend_from_slice(question.name.as_bytes());
+            octets.extend_from_slice(&question.rtype.0.to_be_bytes());
+            octets.extend_from_slice(&question.class.0.to_be_bytes());
+            octets.into_boxed_slice()
+        });
+        Self {
+            time,
+            // A client of a dual-stack socket is the same client.
+            client: detail.client.to_canonical(),
+            question,
+            upstream: detail.upstream.map(Box::from),
+            outcome: *outcome,
+        }
+    }
+
+    /// Appends the line. Keys and their order are part of the interface.
+    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+        let question = self.question.as_deref().and_then(QuestionRef::parse);
+        let transport = match self.outcome.transport {
+            ClientTransport::Udp => "udp",
+            ClientTransport::Tcp => "tcp",
+        };
+        write!(line, r#"{{"time":"{}","client":"{}","name":"#, Timestamp(self.time), self.client)?;
+        string(line, question.map(|question| question.name.to_string()).as_deref())?;
+        write!(line, r#","type":"#)?;
+        string(line, question.map(|question| question.rtype.to_string()).as_deref())?;
+        write!(line, r#","class":"#)?;
+        string(line, question.map(|question| question.class.to_string()).as_deref())?;
+        let (rcode, source) = (self.outcome.rcode, self.outcome.source.label());
+        write!(line, r#","transport":"{transport}","rcode":"{rcode}","source":"{source}","upstream":"#)?;
+        string(line, self.upstream.as_deref())?;
+        let micros = self.outcome.duration.unwrap_or_default().as_micros();
+        write!(line, r#","duration_ms":{}.{:03},"ede":"#, micros / 1000, micros % 1000)?;
+        match self.outcome.ede {
+            Some(code) => writeln!(line, "{}}}", code.0),
+            None => writeln!(line, "null}}"),
+        }
+    }
+}
+
+/// Appends a string of JSON, or null.
+fn string(line: &mut Vec<u8>, text: Option<&str>) -> io::Result<()> {
+    serde_json::to_writer(line, &text).map_err(io::Error::from)
+}
+
+/// The writing thread's state.
+struct Writer {
+    /// Where lines go.
+    target: Box<dyn Write + Send>,
+    /// Lines to be written together.
+    buffer: Vec<u8>,
+    /// How many they are.
+    lines: u64,
+    /// True when the last write ended within a line.
+    torn: bool,
+    /// True after a write that failed: it is logged once, not for every line.
+    failing: bool,
+    /// Counts lines that are lost.
+    dropped: Arc<AtomicU64>,
+}
+
+impl Writer {
+    /// Makes one that has written nothing.
+    fn new(target: Box<dyn Write + Send>, dropped: Arc<AtomicU64>) -> Self {
+        Self { target, buffer: Vec::new(), lines: 0, torn: false, failing: false, dropped }
+    }
+
+    /// Writes until there is nobody left to send: what has come together in one go, so that lines are seen at once when
+    /// there are few and cost little when there are many.
+    fn run(&mut self, entries: &Receiver<Entry>) {
+        while let Ok(first) = entries.recv() {
+            self.append(&first);
+            while self.buffer.len() < WRITE_OCTETS
+                && let Ok(next) = entries.try_recv()
+            {
+                self.append(&next);
+            }
+            self.flush();
+        }
+    }
+
+    /// Puts one line to the others.
+    fn append(&mut self, entry: &Entry) {
+        // Writing into memory does not fail.
+        if entry.write(&mut self.buffer).is_ok() {
+            self.lines = self.lines.saturating_add(1);
+        }
+    }
+
+    /// Writes the lines, whole ones in one call: another writer may append to the same file.
+    fn flush(&mut self) {
+        if self.torn {
+            self.buffer.insert(0, b'\n');
+        }
+        let result = write_counted(&mut *self.target, &self.buffer);
+        let written = self.buffer.get(..result.written).unwrap_or_default();
+        self.torn = written.last().map_or(self.torn, |last| *last != b'\n');
+        if let Some(error) = result.error {
+            let whole = written.iter().filter(|octet| **octet == b'\n').count();
+            let lost = self.lines.saturating_sub(u64::try_from(whole).unwrap_or(u64::MAX));
+            self.dropped.fetch_add(lost, Ordering::Relaxed);
+            if !self.failing {
+                warn!(%error, "the query log cannot be written; lines are dropped");
+            }
+            self.failing = true;
+        } else {
+            self.failing = false;
+        }
+        self.buffer.clear();
+        self.lines = 0;
+    }
+}
+
+/// How far a write went.
+struct Written {
+    /// Octets that were written.
+    written: usize,
+    /// Why not all of them were.
+    error: Option<io::Error>,
+}
+
+/// Writes all of `octets` and says how far it got; `write_all` does not.
+fn write_counted(target: &mut dyn Write, octets: &[u8]) -> Written {
+    let mut written = 0;
+    while let Some(rest @ [_, ..]) = octets.get(written..) {
+        match target.write(rest) {
+            Ok(0) => return Written { written, error: Some(io::ErrorKind::WriteZero.into()) },
+            Ok(count) => written = written.saturating_add(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Written { written, error: Some(error) },
+        }
+    }
+    Written { written, error: target.flush().err() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::QueryLog;
+    use crate::telemetry::counters::Telemetry;
+    use crate::telemetry::outcome::{Source, record};
+    use crate::wire::ede::EdeCode;
+    use crate::wire::header::Rcode;
+    use serde_json::Value;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::mpsc::Sender;
+
+    /// The question of every test but one: a name with a quote in it.
+    const QUESTION: &[u8] = b"\x07ex\"mple\x03com\x00\x00\x1c\x00\x01";
+
+    /// Records one query that a server answered.
+    fn ask(telemetry: &Telemetry) {
+        let outcome = Outcome {
+            source: Source::Upstream,
+            rcode: Rcode::NOERROR,
+            ede: None,
+            transport: ClientTransport::Tcp,
+            duration: Some(Duration::from_micros(12_345)),
+        };
+        let detail = QueryDetail {
+            client: "::ffff:192.0.2.7".parse().unwrap(),
+            question: QuestionRef::parse(QUESTION),
+            upstream: Some("quad9"),
+        };
+        record(telemetry, &telemetry.block(), &outcome, &detail);
+    }
+
+    /// Reads a log; every line must be JSON.
+    fn lines(path: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// A file that cannot take a line before it is told to; each write says that it has begun.
+    struct Stuck {
+        begun: Sender<()>,
+        go_on: Receiver<()>,
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let _ = self.begun.send(());
+            let _ = self.go_on.recv();
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_says_who_asked_what_and_how_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queries.json");
+        let telemetry = Telemetry::new();
+        telemetry.open_query_log(&QueryLog::File(path.clone()), 16).unwrap();
+        ask(&telemetry);
+        let refused = Outcome {
+            source: Source::Refused,
+            rcode: Rcode::FORMERR,
+            ede: Some(EdeCode::PROHIBITED),
+            transport: ClientTransport::Udp,
+            duration: None,
+        };
+        let unreadable =
+            QueryDetail { client: "2001:db8::1".parse().unwrap(), question: None, upstream: None };
+        record(&telemetry, &telemetry.block(), &refused, &unreadable);
+        telemetry.close_query_log();
+        let written = lines(&path);
+        let time = written[0]["time"].as_str().unwrap();
+        assert!(time.len() == 24 && time.ends_with('Z'), "{time}");
+        let mut expected = serde_json::json!({
+            "time": time, "client": "192.0.2.7", "name": "ex\\\"mple.com.", "type": "AAAA", "class": "IN",
+            "transport": "tcp", "rcode": "NOERROR", "source": "upstream", "upstream": "quad9",
+            "duration_ms": 12.345, "ede": null
+        });
+        assert_eq!(written[0], expected);
+        expected = serde_json::json!({
+            "time": written[1]["time"], "client": "2001:db8::1", "name": null, "type": null, "class": null,
+            "transport": "udp", "rcode": "FORMERR", "source": "refused", "upstream": null,
+            "duration_ms": 0.0, "ede": 18
+        });
+        assert_eq!(written[1], expected);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "only owner and group may read");
+    }
+
+    #[test]
+    fn a_stuck_file_holds_no_query_up_and_dropped_lines_are_counted() {
+        let telemetry = Telemetry::new();
+        let (begun, has_begun) = mpsc::channel();
+        let (let_go, go_on) = mpsc::channel();
+        telemetry.query_log().replace(Target(Box::new(Stuck { begun, go_on })), 4).unwrap();
+        ask(&telemetry);
+        has_begun.recv().unwrap();
+        for _ in 0..10 {
+            ask(&telemetry);
+        }
+        assert_eq!(telemetry.query_log().dropped(), 6, "four wait in the queue");
+        drop(let_go);
+        telemetry.close_query_log();
+        assert_eq!(telemetry.query_log().dropped(), 6);
+    }
+
+    #[test]
+    fn opening_the_same_file_again_follows_a_rotation_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, rotated) = (folder.path().join("q"), folder.path().join("q.1"));
+        let log = QueryLog::File(path.clone());
+        let telemetry = Telemetry::new();
+        telemetry.open_query_log(&log, 1024).unwrap();
+        (0..100).for_each(|_| ask(&telemetry));
+        // Lines that still wait go to the file under its new name.
+        std::fs::rename(&path, &rotated).unwrap();
+        telemetry.open_query_log(&log, 1024).unwrap();
+        (0..50).for_each(|_| ask(&telemetry));
+        telemetry.close_query_log();
+        assert_eq!((lines(&rotated).len(), lines(&path).len()), (100, 50));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_leaves_the_log_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q");
+        let telemetry = Telemetry::new();
+        telemetry.open_query_log(&QueryLog::File(path.clone()), 8).unwrap();
+        let bad = QueryLog::File(folder.path().join("no folder/q"));
+        assert_eq!(telemetry.open_query_log(&bad, 8).unwrap_err().kind(), io::ErrorKind::NotFound);
+        ask(&telemetry);
+        telemetry.close_query_log();
+        assert_eq!(lines(&path).len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_written_when_it_is_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q");
+        let telemetry = Telemetry::new();
+        telemetry.open_query_log(&QueryLog::File(path.clone()), 8).unwrap();
+        telemetry.open_query_log(&QueryLog::Off, 8).unwrap();
+        ask(&telemetry);
+        telemetry.close_query_log();
+        assert!(!telemetry.query_log().is_on());
+        assert_eq!(lines(&path).len(), 0);
+    }
+
+    /// A disk that is full after some octets, and then is not.
+    struct Full {
+        room: usize,
+        octets: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                self.room = usize::MAX;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let count = octets.len().min(self.room);
+            self.room -= count;
+            self.octets.lock().unwrap().extend_from_slice(&octets[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_lines_it_cannot_take_and_no_others() {
+        let octets = Arc::new(Mutex::new(Vec::new()));
+        let dropped = Arc::new(AtomicU64::new(0));
+        let disk = Full { room: 300, octets: Arc::clone(&octets) };
+        let mut writer = Writer::new(Box::new(disk), Arc::clone(&dropped));
+        let entry = || {
+            let outcome = Outcome {
+                source: Source::Cache,
+                rcode: Rcode::NOERROR,
+                ede: None,
+                transport: ClientTransport::Udp,
+                duration: None,
+            };
+            let detail = QueryDetail {
+                client: "192.0.2.7".parse().unwrap(),
+                question: QuestionRef::parse(QUESTION),
+                upstream: None,
+            };
+            Entry::new(&outcome, &detail, SystemTime::UNIX_EPOCH)
+        };
+        for _ in 0..3 {
+            writer.append(&entry());
+        }
+        writer.flush();
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+        writer.append(&entry());
+        writer.flush();
+        let text = String::from_utf8(octets.lock().unwrap().clone()).unwrap();
+        let whole: Vec<_> =
+            text.lines().map(serde_json::from_str::<Value>).map(|line| line.is_ok()).collect();
+        assert_eq!(whole, [true, false, true]);
+    }
+}

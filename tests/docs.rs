@@ -1,0 +1,157 @@
+//! Holds the texts of the repository to the code: every key is documented with its default, every example in TOML loads,
+//! every relative link leads to a file, and the README holds the two commands that everything begins with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use veildns::config;
+use veildns::config::keys::KEYS;
+
+/// The texts, from the root of the repository.
+const TEXTS: [&str; 8] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "certs/README.md",
+    "docs/architecture.md",
+    "docs/configuration.md",
+    "docs/privacy.md",
+    "docs/troubleshooting.md",
+];
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// One of the texts.
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The cells of a row of a table that begins with `first`; None when there is no such row.
+fn row<'a>(text: &'a str, first: &str) -> Option<Vec<&'a str>> {
+    let cells = |line: &'a str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    text.lines().filter(|line| line.starts_with('|')).map(cells).find(|cells| cells[0] == first)
+}
+
+/// The targets of a text's links, outside of code.
+fn links(text: &str) -> Vec<&str> {
+    let mut outside = true;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            outside = !outside;
+        }
+        let targets =
+            line.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        found.extend(targets.filter(|_| outside));
+    }
+    found
+}
+
+/// The blocks of code of a text that are in this language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}");
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while lines.by_ref().any(|line| line.trim() == fence) {
+        let block: Vec<&str> = lines.by_ref().take_while(|line| line.trim() != "```").collect();
+        found.push(block.join("\n"));
+    }
+    found
+}
+
+/// The anchor that a heading gets on a page.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_key_is_documented_with_its_default() {
+    let text = read("docs/configuration.md");
+    for key in KEYS {
+        let cells =
+            row(&text, &format!("`{}`", key.name)).unwrap_or_else(|| panic!("{} is missing", key.name));
+        let default = key.default.map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+        assert_eq!(cells[1], default, "default of {}", key.name);
+        assert!(cells[2].len() > 10, "{} has no meaning", key.name);
+    }
+}
+
+#[test]
+fn every_documented_key_exists() {
+    let text = read("docs/configuration.md");
+    let names =
+        text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).map(|(name, _)| name);
+    for name in names {
+        assert!(KEYS.iter().any(|key| key.name == name), "{name} is no key");
+    }
+}
+
+#[test]
+fn every_bound_stands_in_the_architecture_with_its_default() {
+    let text = read("docs/architecture.md");
+    for key in KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
+        let name = format!("`{}`", key.name.trim_start_matches("limits."));
+        let cells = row(&text, &name).unwrap_or_else(|| panic!("{} is missing", key.name));
+        assert_eq!(cells[1], key.default.unwrap_or_default().trim_matches('"'), "{}", key.name);
+    }
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file() {
+    for name in TEXTS {
+        let text = read(name);
+        let folder = root().join(name).parent().map(Path::to_path_buf).unwrap_or_default();
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { root().join(name) } else { folder.join(path) };
+            assert!(target.exists(), "{name}: {link} leads nowhere");
+            if !fragment.is_empty() {
+                let linked = fs::read_to_string(&target).unwrap();
+                let mut headings = linked.lines().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|heading| anchor(heading) == fragment), "{name}: no heading for {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_example_in_toml_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    // Files that examples name.
+    fs::create_dir_all(folder.path().join("certs")).unwrap();
+    for file in ["certs/home.pem", "home.pem"] {
+        fs::write(folder.path().join(file), "").unwrap();
+    }
+    let mut examples = 0;
+    for name in TEXTS {
+        for block in blocks(&read(name), "toml") {
+            let loaded = config::from_text(&block, folder.path());
+            assert!(loaded.is_ok(), "{name}:\n{block}\n{}", loaded.unwrap_err());
+            examples += 1;
+        }
+    }
+    assert!(examples > 3, "only {examples} examples were found");
+}
+
+#[test]
+fn the_readme_begins_with_the_two_commands() {
+    let text = read("README.md");
+    let block = blocks(&text, "sh").into_iter().next().unwrap_or_default();
+    let commands: Vec<&str> =
+        block.lines().map(|line| line.split('#').next().unwrap_or(line).trim()).collect();
+    assert_eq!(commands, ["cargo run --release", "cargo test"]);
+}
+
+#[test]
+fn no_text_names_a_place_of_the_machine_it_was_written_on() {
+    for name in TEXTS {
+        let text = read(name);
+        for place in ["/tmp/", "/home/", "/root/"] {
+            assert!(!text.contains(place), "{name} names {place}");
+        }
+    }
+}
