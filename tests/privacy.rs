@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::gateway::{Setup, setup};
+use support::authority::{self, NAME};
+use support::gateway::{Setup, setup, start_text};
 use support::message::{Message, OPTION_COOKIE, OPTION_ECS, OPTION_PADDING, Query, query, rcode, rtype};
 use support::script::{Reply, Script};
 use support::server::{BOTH, Protocol, Server};
@@ -76,14 +77,14 @@ fn padding_can_be_turned_off() {
 fn https_queries_have_id_zero_and_headers_that_tell_nothing() {
     for url in ["", "{?dns}"] {
         let server = Server::start(Protocol::Doh, Script::good());
-        let folder = support::authority::trusted().ca_file();
+        let folder = authority::trusted().ca_file();
         let table = format!(
             "[server.lab]\nurl = \"{}{url}\"\naddresses = [\"127.0.0.1\"]\nca_file = \"{}\"",
             server.url(),
             folder.display()
         );
         let text = format!("listen = [\"127.0.0.1:0\"]\nupstreams = [\"lab\"]\nworkers = 1\n{table}\n");
-        let gateway = support::gateway::start_text(&text);
+        let gateway = start_text(&text);
         let asked = talkative("host-https.lab.example");
         assert_eq!(gateway.client().udp(&asked).rcode(), rcode::NOERROR);
         let query = Message::read(&server.log.queries()[0]);
@@ -181,28 +182,61 @@ fn a_name_is_never_readable_on_the_wire() {
     }
 }
 
-#[test]
-fn a_server_name_is_looked_up_only_through_the_other_servers_and_encrypted() {
-    let trap = Trap::lay();
-    let known = Server::start(Protocol::Dot, Script::good());
-    let named = Server::start(Protocol::Doh, Script::good());
-    // Without `addresses` the name has to be looked up; the zone has no address of 127.0.0.1 for it.
-    let table = format!(
-        "[server.named]\nurl = \"{}\"\nca_file = \"{}\"\n",
-        named.url(),
-        support::authority::trusted().ca_file().display()
-    );
-    let known_table = support::gateway::server_table("known", &known.url(), "");
-    let text = format!(
-        "listen = [\"127.0.0.1:0\"]\nupstreams = [\"named\", \"known\"]\nstrategy = \"failover\"\nworkers = 1\n{table}{known_table}"
-    );
-    let gateway = support::gateway::start_text(&text);
-    let answer = gateway.client().udp(&query("host-boot.lab.example", rtype::A));
-    assert_eq!(answer.rcode(), rcode::NOERROR, "{answer:?}");
-    support::eventually("the name is asked of the other server", || {
-        known.log.asked_for(&format!("{}.", support::authority::NAME)) > 0
+/// A server that knows where `NAME` is: on loopback.
+fn phonebook() -> Server {
+    let reply = Reply::make(|octets| {
+        let asked = Message::read(octets).question.unwrap();
+        let is_v4 = asked.rtype == rtype::A;
+        let mut answer = zone::start(octets, 0);
+        if is_v4 {
+            answer[7] = 1;
+            answer.extend_from_slice(&[0xC0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 127, 0, 0, 1]);
+        }
+        answer
     });
-    trap.assert_silent();
+    let names = [(format!("{NAME}."), reply)].into();
+    Server::start(Protocol::Dot, Script { names, ..Script::good() })
+}
+
+/// A configuration with a server known by its name alone, and one with an address that can look the name up.
+fn bootstrapping(named: &Server, phonebook: &Server) -> String {
+    let ca_file = authority::trusted().ca_file();
+    let ca_file = ca_file.display();
+    format!(
+        "listen = [\"127.0.0.1:0\"]\nupstreams = [\"named\", \"phonebook\"]\nstrategy = \"failover\"\nworkers = 1\n\
+         [server.named]\nurl = \"{}\"\nca_file = \"{ca_file}\"\n\
+         [server.phonebook]\nurl = \"tls://{}\"\nca_file = \"{ca_file}\"\n",
+        named.url(),
+        phonebook.address
+    )
+}
+
+#[test]
+fn a_server_name_is_looked_up_through_the_other_servers_and_encrypted() {
+    for protocol in BOTH {
+        let (named, phonebook) = (Server::start(protocol, Script::good()), phonebook());
+        let gateway = start_text(&bootstrapping(&named, &phonebook));
+        let answer = gateway.client().udp(&query("host-boot.lab.example", rtype::A));
+        assert_eq!(answer.rcode(), rcode::NOERROR, "{answer:?}");
+        assert_eq!(named.log.asked_for("host-boot.lab.example."), 1, "{protocol:?}");
+        assert_eq!(phonebook.log.asked_for(&format!("{NAME}.")), 2, "one for each address family");
+        assert!(!contains(&phonebook.log.raw(), b"\x08test-lab"), "the look-up is encrypted");
+    }
+}
+
+#[test]
+fn a_server_kept_over_a_reload_is_looked_up_through_the_new_others() {
+    let (named, first, second) = (Server::start(Protocol::Dot, Script::good()), phonebook(), phonebook());
+    first.down();
+    named.down();
+    let mut gateway = start_text(&bootstrapping(&named, &first));
+    named.up();
+    gateway.reload_text(&bootstrapping(&named, &second));
+    support::eventually("it is found through the new phone book", || {
+        let name = format!("host-kept-{}.lab.example", second.log.asked());
+        gateway.client().udp(&query(&name, rtype::A));
+        named.log.asked_for(&format!("{name}.")) == 1
+    });
 }
 
 #[test]

@@ -153,7 +153,12 @@ impl Gateway {
 
     /// Puts another configuration in force.
     pub fn reload(&mut self, setup: &Setup) -> app::ReloadReport {
-        self.inner.as_mut().unwrap().reload(setup.settings(), &runtime()).unwrap()
+        self.reload_text(&setup.text())
+    }
+
+    /// Puts another configuration text in force.
+    pub fn reload_text(&mut self, text: &str) -> app::ReloadReport {
+        self.inner.as_mut().unwrap().reload(settings(text), &runtime()).unwrap()
     }
 }
 
