@@ -66,7 +66,6 @@ fn faults() -> Vec<Fault> {
         replies("garbage", &BOTH, Reply::Garbage),
         replies("half an answer", &BOTH, Reply::HalfThenClose),
         replies("closes instead of answering", &BOTH, Reply::Close),
-        replies("FORMERR", &BOTH, Reply::Rcode(1)),
         replies("resets the stream", DOH, Reply::Reset),
         replies("404", DOH, Reply::Status(404, None)),
         replies("500", DOH, Reply::Status(500, None)),

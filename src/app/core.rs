@@ -28,6 +28,8 @@ pub struct Core {
     cache: Arc<Cache>,
     /// Counters and the query log.
     telemetry: Arc<Telemetry>,
+    /// Looks names of servers up. One for good: servers that are kept over a reload must find the helpers of the day.
+    bootstrap: Arc<Bootstrap>,
     /// Every task of the upstream side.
     tasks: TaskTracker,
     /// Ends them.
@@ -69,8 +71,6 @@ pub struct Prepared {
     servers: Servers,
     /// Its groups.
     groups: Vec<Arc<Group>>,
-    /// Looks names of servers up; learns its servers when it is adopted.
-    bootstrap: Arc<Bootstrap>,
 }
 
 impl Core {
@@ -82,6 +82,7 @@ impl Core {
             resolver: Resolver::new(snapshot, Arc::clone(&cache), Arc::clone(&telemetry)),
             cache,
             telemetry,
+            bootstrap: Arc::new(Bootstrap::new()),
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
             runtime: OnceLock::new(),
@@ -107,10 +108,9 @@ impl Core {
     /// As for `start`.
     pub fn prepare(&self, settings: &Settings) -> Result<Prepared, StartError> {
         let tls = Arc::new(TlsContext::load(&settings.tls).map_err(StartError::Roots)?);
-        let bootstrap = Arc::new(Bootstrap::new());
         let mut servers = Servers::default();
         for spec in &settings.servers {
-            let upstream = self.server(spec, settings, &tls, &bootstrap)?;
+            let upstream = self.server(spec, settings, &tls)?;
             servers.by_key.insert(ServerKey::new(spec, settings), Arc::clone(&upstream));
             servers.in_order.push(upstream);
         }
@@ -120,7 +120,7 @@ impl Core {
             Arc::new(Group::new(group, members.collect(), &settings.limits))
         });
         let groups = groups.collect();
-        Ok(Prepared { servers, groups, bootstrap })
+        Ok(Prepared { servers, groups })
     }
 
     /// Returns the server in use that equals `spec`, or a new one.
@@ -129,13 +129,12 @@ impl Core {
         spec: &Arc<ServerSpec>,
         settings: &Settings,
         tls: &Arc<TlsContext>,
-        bootstrap: &Arc<Bootstrap>,
     ) -> Result<Arc<Upstream>, StartError> {
         if let Some(known) = self.locked().by_key.get(&ServerKey::new(spec, settings)) {
             return Ok(Arc::clone(known));
         }
         let runtime = self.runtime.get().cloned().unwrap_or_else(Handle::current);
-        let lookup: Arc<dyn Lookup> = Arc::<Bootstrap>::clone(bootstrap);
+        let lookup: Arc<dyn Lookup> = Arc::<Bootstrap>::clone(&self.bootstrap);
         let around = Surroundings {
             runtime,
             tasks: self.tasks.clone(),
@@ -153,8 +152,8 @@ impl Core {
 
     /// Puts a prepared configuration in force; servers that are gone finish what they have and close.
     pub fn adopt(&self, prepared: Prepared, settings: &Settings) {
-        let Prepared { servers, groups, bootstrap } = prepared;
-        bootstrap.set_servers(&servers.in_order);
+        let Prepared { servers, groups } = prepared;
+        self.bootstrap.set_servers(&servers.in_order);
         self.cache.reconfigure(&settings.cache);
         if let Some(runtime) = self.runtime.get() {
             probe::start(&groups, runtime, &self.tasks, &servers.probes);

@@ -94,24 +94,31 @@ impl Setup {
     }
 
     /// Reads it as the program does.
-    ///
-    /// # Panics
-    /// When the program finds fault with it.
     pub fn settings(&self) -> config::settings::Settings {
-        let folder = authority::trusted().directory();
-        match config::from_text(&self.text(), folder) {
-            Ok(settings) => settings,
-            Err(errors) => {
-                panic!("{}\n{}", self.text(), errors.render(config::error::Appearance::Plain))
-            }
-        }
+        settings(&self.text())
     }
 
     /// Starts the gateway.
     pub fn start(&self) -> Gateway {
-        let gateway = app::Gateway::start(self.settings(), Telemetry::new(), &runtime()).unwrap();
-        Gateway { inner: Some(gateway) }
+        start_text(&self.text())
     }
+}
+
+/// Reads a configuration as the program does.
+///
+/// # Panics
+/// When the program finds fault with it.
+pub fn settings(text: &str) -> config::settings::Settings {
+    match config::from_text(text, authority::trusted().directory()) {
+        Ok(settings) => settings,
+        Err(errors) => panic!("{text}\n{}", errors.render(config::error::Appearance::Plain)),
+    }
+}
+
+/// Starts a gateway from a configuration text.
+pub fn start_text(text: &str) -> Gateway {
+    let gateway = app::Gateway::start(settings(text), Telemetry::new(), &runtime()).unwrap();
+    Gateway { inner: Some(gateway) }
 }
 
 /// Writes the table of a server on loopback that the test authority vouches for.
@@ -146,7 +153,12 @@ impl Gateway {
 
     /// Puts another configuration in force.
     pub fn reload(&mut self, setup: &Setup) -> app::ReloadReport {
-        self.inner.as_mut().unwrap().reload(setup.settings(), &runtime()).unwrap()
+        self.reload_text(&setup.text())
+    }
+
+    /// Puts another configuration text in force.
+    pub fn reload_text(&mut self, text: &str) -> app::ReloadReport {
+        self.inner.as_mut().unwrap().reload(settings(text), &runtime()).unwrap()
     }
 }
 

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// How long anything may take before a test gives up on it. Generous: machines are shared.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The runtime of all servers of this process, on a thread of its own so that blocking tests cannot starve it.
 static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
