@@ -7,13 +7,14 @@ use veildns::config;
 use veildns::config::keys::KEYS;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 9] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "certs/README.md",
     "docs/architecture.md",
     "docs/configuration.md",
+    "docs/metrics.md",
     "docs/privacy.md",
     "docs/troubleshooting.md",
 ];
