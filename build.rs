@@ -4,12 +4,11 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-env-changed=VEILDNS_COMMIT");
-    let commit =
-        std::env::var("VEILDNS_COMMIT").ok().or_else(commit).unwrap_or_else(|| "no commit".to_owned());
-    println!("cargo:rustc-env=VEILDNS_COMMIT={commit}");
+    println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
+    let commit = std::env::var("BUILD_COMMIT").ok().or_else(commit).unwrap_or_else(|| "no commit".to_owned());
+    println!("cargo:rustc-env=BUILD_COMMIT={commit}");
     let aws = std::env::var_os("CARGO_FEATURE_CRYPTO_AWS").is_some();
-    println!("cargo:rustc-env=VEILDNS_CRYPTO={}", if aws { "aws-lc-rs" } else { "ring" });
+    println!("cargo:rustc-env=BUILD_CRYPTO={}", if aws { "aws-lc-rs" } else { "ring" });
 }
 
 /// Returns the short commit of the checkout; None outside of one.

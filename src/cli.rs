@@ -41,14 +41,8 @@ pub struct Cli {
 }
 
 /// Version, commit and crypto provider, for `--version`.
-const LONG_VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    " (",
-    env!("VEILDNS_COMMIT"),
-    ", TLS by ",
-    env!("VEILDNS_CRYPTO"),
-    ")"
-);
+const LONG_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ", TLS by ", env!("BUILD_CRYPTO"), ")");
 
 /// The commands.
 #[derive(Debug, Subcommand)]

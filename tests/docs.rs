@@ -7,13 +7,14 @@ use veildns::config;
 use veildns::config::keys::KEYS;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 9] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "certs/README.md",
     "docs/architecture.md",
     "docs/configuration.md",
+    "docs/metrics.md",
     "docs/privacy.md",
     "docs/troubleshooting.md",
 ];
@@ -23,15 +24,15 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// One of the texts.
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+/// One of the texts, or why it cannot be read.
+fn read(path: &str) -> Result<String, String> {
+    fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))
 }
 
 /// The cells of a row of a table that begins with `first`; None when there is no such row.
 fn row<'a>(text: &'a str, first: &str) -> Option<Vec<&'a str>> {
     let cells = |line: &'a str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
-    text.lines().filter(|line| line.starts_with('|')).map(cells).find(|cells| cells[0] == first)
+    text.lines().filter(|line| line.starts_with('|')).map(cells).find(|cells| cells.first() == Some(&first))
 }
 
 /// The targets of a text's links, outside of code.
@@ -70,7 +71,7 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn every_key_is_documented_with_its_default() {
-    let text = read("docs/configuration.md");
+    let text = read("docs/configuration.md").unwrap();
     for key in KEYS {
         let cells =
             row(&text, &format!("`{}`", key.name)).unwrap_or_else(|| panic!("{} is missing", key.name));
@@ -82,7 +83,7 @@ fn every_key_is_documented_with_its_default() {
 
 #[test]
 fn every_documented_key_exists() {
-    let text = read("docs/configuration.md");
+    let text = read("docs/configuration.md").unwrap();
     let names =
         text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).map(|(name, _)| name);
     for name in names {
@@ -92,7 +93,7 @@ fn every_documented_key_exists() {
 
 #[test]
 fn every_bound_stands_in_the_architecture_with_its_default() {
-    let text = read("docs/architecture.md");
+    let text = read("docs/architecture.md").unwrap();
     for key in KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
         let name = format!("`{}`", key.name.trim_start_matches("limits."));
         let cells = row(&text, &name).unwrap_or_else(|| panic!("{} is missing", key.name));
@@ -103,7 +104,7 @@ fn every_bound_stands_in_the_architecture_with_its_default() {
 #[test]
 fn every_relative_link_leads_to_a_file() {
     for name in TEXTS {
-        let text = read(name);
+        let text = read(name).unwrap();
         let folder = root().join(name).parent().map(Path::to_path_buf).unwrap_or_default();
         for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
             let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
@@ -128,7 +129,7 @@ fn every_example_in_toml_loads() {
     }
     let mut examples = 0;
     for name in TEXTS {
-        for block in blocks(&read(name), "toml") {
+        for block in blocks(&read(name).unwrap(), "toml") {
             let loaded = config::from_text(&block, folder.path());
             assert!(loaded.is_ok(), "{name}:\n{block}\n{}", loaded.unwrap_err());
             examples += 1;
@@ -139,7 +140,7 @@ fn every_example_in_toml_loads() {
 
 #[test]
 fn the_readme_begins_with_the_two_commands() {
-    let text = read("README.md");
+    let text = read("README.md").unwrap();
     let block = blocks(&text, "sh").into_iter().next().unwrap_or_default();
     let commands: Vec<&str> =
         block.lines().map(|line| line.split('#').next().unwrap_or(line).trim()).collect();
@@ -149,7 +150,7 @@ fn the_readme_begins_with_the_two_commands() {
 #[test]
 fn no_text_names_a_place_of_the_machine_it_was_written_on() {
     for name in TEXTS {
-        let text = read(name);
+        let text = read(name).unwrap();
         for place in ["/tmp/", "/home/", "/root/"] {
             assert!(!text.contains(place), "{name} names {place}");
         }

@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// A gateway that answers.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Gateway {
     ready: Arc<AtomicBool>,
     /// Stops the metrics page; with the address it was asked to listen on and the one it got.
     metrics: Option<MetricsPage>,
+    /// Tasks of the control runtime: told to end, not waited for, since nobody polls them while we stop.
+    pages: TaskTracker,
     /// Where the gateway listens.
     report: ListenReport,
 }
@@ -109,6 +112,7 @@ impl Gateway {
             settings,
             ready: Arc::new(AtomicBool::new(false)),
             metrics: None,
+            pages: TaskTracker::new(),
             report,
         };
         gateway.metrics = gateway.serve_metrics(gateway.settings.metrics, control)?;
@@ -205,7 +209,7 @@ impl Gateway {
         let cancel = CancellationToken::new();
         let gauges = Arc::new(GaugeReader::new(Arc::clone(&self.core), Arc::clone(&self.ready)));
         let telemetry = Arc::clone(self.core.telemetry());
-        self.core.tasks().spawn_on(export::serve(listener, telemetry, gauges, cancel.clone()), control);
+        self.pages.spawn_on(export::serve(listener, telemetry, gauges, cancel.clone()), control);
         Ok(Some(MetricsPage { wanted, bound, cancel }))
     }
 

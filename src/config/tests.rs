@@ -11,12 +11,12 @@ use std::time::Duration;
 
 /// Reads a text that is good.
 fn good(text: &str) -> Settings {
-    from_text(text, Path::new("")).unwrap_or_else(|errors| panic!("{errors}"))
+    from_text(text, Path::new("/nowhere")).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// Reads a text that is not, and returns `line:column: message` of each error.
 fn bad(text: &str) -> Vec<String> {
-    lines(&from_text(text, Path::new("")).expect_err("an error"))
+    lines(&from_text(text, Path::new("/nowhere")).expect_err("an error"))
 }
 
 /// Lists errors without the name of the text.
@@ -26,7 +26,7 @@ fn lines(errors: &ConfigErrors) -> Vec<String> {
 
 /// Returns the whole report of a text that is not good.
 fn report(text: &str) -> String {
-    from_text(text, Path::new("")).expect_err("an error").to_string()
+    from_text(text, Path::new("/nowhere")).expect_err("an error").to_string()
 }
 
 /// Reads with variables and flags over a text in a folder of its own.

@@ -11,15 +11,15 @@ use crate::app::Gateway;
 use crate::app::error::StartError;
 use crate::cli::RunArgs;
 use crate::config::error::ConfigErrors;
-use crate::config::settings::{Origin, Settings};
+use crate::config::settings::{Origin, QueryLog, Settings};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging::{self, LogHandle};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Interval;
 use tracing::{error, info, warn};
 
 /// Why `run` ended other than by a signal.
@@ -118,13 +118,13 @@ impl Signals {
     }
 
     /// Waits for the next wish. Cancel safe.
-    async fn next(&mut self, alive_every: Option<Duration>) -> Wish {
+    async fn next(&mut self, watchdog: &mut Option<Interval>) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop,
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.hang_up.recv() => Wish::Reload,
             _ = self.user.recv() => Wish::Summary,
-            () = pause(alive_every) => Wish::Alive,
+            () = tick(watchdog) => Wish::Alive,
         }
     }
 
@@ -137,10 +137,12 @@ impl Signals {
     }
 }
 
-/// Waits so long, or for ever.
-async fn pause(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
+/// Waits until the watchdog is due, or for ever without one. Cancel safe.
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(interval) => {
+            interval.tick().await;
+        }
         None => std::future::pending().await,
     }
 }
@@ -169,9 +171,9 @@ impl Control {
 
     /// Does what signals say until one says stop; true when a second one said at once.
     async fn serve(&mut self) -> bool {
-        let alive_every = systemd::watchdog_interval();
+        let mut watchdog = systemd::watchdog_interval().map(tokio::time::interval);
         loop {
-            match self.signals.next(alive_every).await {
+            match self.signals.next(&mut watchdog).await {
                 Wish::Stop => return self.drain().await,
                 Wish::Reload => self.reload(),
                 Wish::Summary => summary::log(&self.gateway),
@@ -209,12 +211,13 @@ impl Control {
     /// Reads, checks, swaps.
     fn try_reload(&mut self) -> Result<(), RunError> {
         let settings = sources::load(&self.args)?;
-        open_query_log(self.gateway.core().telemetry(), &settings)?;
+        try_query_log(&settings)?;
         let log = settings.log.clone();
         for notice in &settings.notices {
             warn!("{notice}");
         }
         let report = self.gateway.reload(settings, &self.handle)?;
+        open_query_log(self.gateway.core().telemetry(), self.gateway.settings())?;
         self.log.set_level(log.level);
         for key in &report.needs_restart {
             warn!(key, "changed; takes effect at the next start");
@@ -228,13 +231,18 @@ impl Control {
 fn open_query_log(telemetry: &Telemetry, settings: &Settings) -> Result<(), StartError> {
     telemetry.open_query_log(&settings.log.queries, settings.limits.query_log_queue).map_err(|source| {
         let path = match &settings.log.queries {
-            crate::config::settings::QueryLog::File(path) => path.clone(),
-            crate::config::settings::QueryLog::Off | crate::config::settings::QueryLog::Stdout => {
-                "stdout".into()
-            }
+            QueryLog::File(path) => path.clone(),
+            QueryLog::Off | QueryLog::Stdout => "stdout".into(),
         };
         StartError::QueryLog { path, source }
     })
+}
+
+/// Finds out whether the query log of `settings` can be written, before anything is changed for it.
+fn try_query_log(settings: &Settings) -> Result<(), StartError> {
+    let QueryLog::File(path) = &settings.log.queries else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).map_err(|source| StartError::QueryLog { path: path.clone(), source })
 }
 
 /// Returns where settings came from, for the start-up line.

@@ -210,12 +210,11 @@ impl Cell {
 
     /// Iterates over all cells, in the order of their places.
     fn all() -> impl Iterator<Item = Self> {
-        Pace::ALL.into_iter().flat_map(|pace| {
-            TRANSPORTS.into_iter().flat_map(move |transport| {
-                Source::ALL.into_iter().flat_map(move |source| {
-                    RcodeClass::all().map(move |rcode| Self { pace, transport, source, rcode })
-                })
-            })
+        let kinds = Pace::ALL.into_iter().flat_map(|pace| TRANSPORTS.map(|transport| (pace, transport)));
+        let ends =
+            || Source::ALL.into_iter().flat_map(|source| RcodeClass::all().map(move |rcode| (source, rcode)));
+        kinds.flat_map(move |(pace, transport)| {
+            ends().map(move |(source, rcode)| Self { pace, transport, source, rcode })
         })
     }
 
@@ -461,15 +460,15 @@ mod tests {
     #[test]
     fn blocks_of_several_threads_add_up() {
         let telemetry = Telemetry::new();
+        let work = |block: Arc<Block>| {
+            for _ in 0..1000 {
+                block.count(&at_once(Source::Cache, Rcode::NOERROR, None));
+                block.count(&waited(Source::Upstream, Rcode::NOERROR));
+            }
+        };
         std::thread::scope(|threads| {
-            for _ in 0..4 {
-                let block = telemetry.block();
-                threads.spawn(move || {
-                    for _ in 0..1000 {
-                        block.count(&at_once(Source::Cache, Rcode::NOERROR, None));
-                        block.count(&waited(Source::Upstream, Rcode::NOERROR));
-                    }
-                });
+            for block in (0..4).map(|_| telemetry.block()) {
+                threads.spawn(move || work(block));
             }
         });
         let totals = telemetry.totals();

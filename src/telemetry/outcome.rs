@@ -109,7 +109,7 @@ fn trace(outcome: &Outcome, detail: &QueryDetail<'_>) {
         source = outcome.source.label(),
         upstream = detail.upstream,
         ede = outcome.ede.map(|code| code.0),
-        duration = ?outcome.duration.unwrap_or_default(),
+        duration_ms = outcome.duration.unwrap_or_default().as_secs_f64() * 1000.0,
         "query finished"
     );
 }

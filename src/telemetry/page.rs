@@ -201,8 +201,8 @@ static METRICS: &[Metric] = &[
         write: |_, out| {
             out.encode_info(&[
                 ("version", env!("CARGO_PKG_VERSION")),
-                ("commit", env!("VEILDNS_COMMIT")),
-                ("crypto", env!("VEILDNS_CRYPTO")),
+                ("commit", env!("BUILD_COMMIT")),
+                ("crypto", env!("BUILD_CRYPTO")),
             ])
         },
     },
@@ -469,7 +469,8 @@ mod tests {
     #[test]
     fn what_was_recorded_is_what_the_page_says() {
         let page = page();
-        let expected: &[(&str, &[(&str, &str)], f64)] = &[
+        type Labels = &'static [(&'static str, &'static str)];
+        let expected: &[(&str, Labels, f64)] = &[
             ("veildns_queries_total", &[("transport", "udp")], 7.0),
             ("veildns_queries_total", &[("transport", "tcp")], 0.0),
             ("veildns_responses_total", &[("rcode", "NOERROR"), ("source", "cache")], 2.0),
@@ -508,18 +509,19 @@ mod tests {
     #[test]
     fn buckets_are_cumulative_and_end_in_the_count() {
         let page = page();
-        for (name, family) in page.iter().filter(|(_, family)| family.kind == "histogram") {
-            let mut series: BTreeMap<Option<&String>, Vec<(f64, f64)>> = BTreeMap::new();
-            for sample in family.samples.iter().filter(|sample| sample.name.ends_with("_bucket")) {
-                let who = sample.labels.iter().find(|(key, _)| *key != "le").map(|(_, value)| value);
+        for (name, label) in
+            [("veildns_query_duration_seconds", "source"), ("veildns_upstream_duration_seconds", "upstream")]
+        {
+            let mut series: BTreeMap<&String, Vec<(f64, f64)>> = BTreeMap::new();
+            let samples = page[name].samples.iter();
+            for sample in samples.filter(|sample| sample.name.ends_with("_bucket")) {
                 let bound = sample.labels["le"].replace("+Inf", "inf").parse().unwrap();
-                series.entry(who).or_default().push((bound, sample.value));
+                series.entry(&sample.labels[label]).or_default().push((bound, sample.value));
             }
             assert!(!series.is_empty());
             for (who, buckets) in series {
-                assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{name} {who:?}: {buckets:?}");
-                let label = if name.contains("upstream") { "upstream" } else { "source" };
-                let count = value(&page, &format!("{name}_count"), &[(label, who.unwrap())]);
+                assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{name} {who}: {buckets:?}");
+                let count = value(&page, &format!("{name}_count"), &[(label, who)]);
                 assert_eq!(buckets.last(), Some(&(f64::INFINITY, count)));
             }
         }

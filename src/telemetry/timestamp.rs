@@ -64,7 +64,7 @@ mod tests {
             let next = match before {
                 (y, 12, 31) => (y + 1, 1, 1),
                 (y, m, d) if day == 1 => {
-                    assert!(d >= 28 && d <= 31, "{y}-{m}-{d}");
+                    assert!((28..=31).contains(&d), "{y}-{m}-{d}");
                     (y, m + 1, 1)
                 }
                 (y, m, d) => (y, m, d + 1),

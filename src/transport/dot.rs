@@ -120,7 +120,7 @@ struct Driver<S> {
     taking: bool,
     /// An answer has come.
     answered: bool,
-    /// When a query was last sent or an octet received.
+    /// When a query was last sent or a message received; octets that never become a message keep nothing open.
     active_at: Instant,
     /// Since when a query has been out and nothing was heard.
     unheard_since: Option<Instant>,
@@ -167,9 +167,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
-            self.active_at = now;
             self.unheard_since = None;
             while let Some(message) = self.deframer.next_message() {
+                self.active_at = now;
                 self.deliver(message);
             }
         }

@@ -227,6 +227,9 @@ impl Upstream {
     pub fn submit(&self, exchange: Exchange, now: Instant) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.condition().last_used = Some(now);
+        if self.spec.endpoint.is_plaintext() {
+            self.counters.plaintext();
+        }
         self.transport.submit(exchange);
     }
 

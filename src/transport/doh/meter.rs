@@ -131,13 +131,13 @@ mod tests {
     use std::future::poll_fn;
     use tokio::io::AsyncReadExt;
 
-    /// Reads until the stream pends.
+    /// Reads until the stream pends or fails.
     async fn read_a_turn(stream: &mut Metered<tokio::io::Repeat>) -> usize {
         let mut octets = 0;
         let mut space = vec![0; 16 * 1024];
         poll_fn(|cx| {
             let mut buf = ReadBuf::new(&mut space);
-            while Pin::new(&mut *stream).poll_read(cx, &mut buf).is_ready() {
+            while let Poll::Ready(Ok(())) = Pin::new(&mut *stream).poll_read(cx, &mut buf) {
                 octets += buf.filled().len();
                 buf.clear();
             }

@@ -689,7 +689,10 @@ async fn while_a_silent_server_is_asked_queries_go_to_another_connection() {
         let first = query("a");
         let second = async {
             tokio::time::sleep(Duration::from_millis(1500)).await;
+            let begun = clock::now();
             client.assert_answered(query("b")).await;
+            // At once: the silent server is given up only later.
+            assert!(clock::now().duration_since(begun) < Duration::from_millis(250));
         };
         tokio::select! {
             _ = client.ask(&first) => panic!("nobody answers"),
