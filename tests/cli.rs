@@ -79,7 +79,7 @@ fn check_refuses_what_would_not_work_or_not_be_private() {
         ("listen = []", "listen"),
         ("listen = [\"nowhere\"]", "nowhere"),
         ("upstreams = []", "upstreams"),
-        ("upstreams = [\"quad10\"]", "quad9"),
+        ("upstreams = [\"qud9\"]", "quad9"),
         ("upstreams = [\"udp://192.0.2.1\"]", "udp://192.0.2.1"),
         ("upstreams = [\"http://192.0.2.1/dns-query\"]", "https://"),
         ("strategy = \"fastets\"", "fastest"),
