@@ -30,7 +30,11 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
 /// Crates that only some files may name.
 const RESERVED: &[(&str, &[&str], &str)] = &[
     ("hickory_proto", &["wire/"], "a codec for cold paths: its types stay below our own"),
-    ("nix", &["listener/batch.rs"], "batched system calls behind one interface"),
+    (
+        "nix",
+        &["listener/batch.rs", "control/network/netlink.rs"],
+        "batched system calls, and netlink, each behind one interface",
+    ),
     ("serde", &["config/"], "only the configuration is read by derive"),
     ("toml", &["config/"], "the format of the configuration"),
     ("serde_json", &["control/", "telemetry/"], "output for programs"),

@@ -167,6 +167,17 @@ impl Core {
         }
     }
 
+    /// Starts afresh on another network, or after a sleep in which every connection died: servers count as up, connections
+    /// and TLS sessions are new, remembered failures are forgotten. Answers in the cache stay.
+    pub fn start_afresh(&self) {
+        let now = crate::clock::now();
+        for upstream in self.upstreams() {
+            upstream.start_afresh(now);
+        }
+        self.cache.forget_failures();
+        self.warm();
+    }
+
     /// Opens a connection to each server of the default group, so that the first query need not wait for it.
     pub fn warm(&self) {
         let snapshot = self.resolver.snapshot();

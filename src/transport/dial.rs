@@ -33,6 +33,8 @@ pub(crate) trait Dial: Debug + Send + Sync + 'static {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<Dialled<Self::Stream>, TransportError>> + Send;
+    /// Forgets what was learnt of the network: which address works.
+    fn forget_network(&self);
 }
 
 /// A fresh stream and what is known of it.
@@ -55,10 +57,10 @@ pub(crate) struct TcpDial {
     port: u16,
     /// Finds addresses when there are none.
     lookup: Arc<dyn Lookup>,
+    /// As configured, in the operator's order; empty: they come from a look-up and are forgotten when all fail.
+    written: Vec<IpAddr>,
     /// Best first.
     addresses: Mutex<Vec<IpAddr>>,
-    /// The addresses come from a look-up and are forgotten when all fail.
-    learnt: bool,
 }
 
 impl TcpDial {
@@ -68,9 +70,14 @@ impl TcpDial {
             Host::Address(address) if addresses.is_empty() => vec![*address],
             Host::Address(_) | Host::Name(_) => addresses.to_vec(),
         };
-        let learnt = addresses.is_empty();
         let lookup = Arc::clone(&around.lookup);
-        Self { host: host.clone(), port, lookup, addresses: Mutex::new(addresses), learnt }
+        Self {
+            host: host.clone(),
+            port,
+            lookup,
+            written: addresses.clone(),
+            addresses: Mutex::new(addresses),
+        }
     }
 
     /// Locks the addresses.
@@ -103,7 +110,7 @@ impl TcpDial {
 
     /// Forgets what was looked up: the server may have moved.
     fn forget(&self) {
-        if self.learnt {
+        if self.written.is_empty() {
             self.known().clear();
         }
     }
@@ -126,6 +133,10 @@ impl Dial for TcpDial {
                 Err(error)
             }
         }
+    }
+
+    fn forget_network(&self) {
+        self.known().clone_from(&self.written);
     }
 }
 
@@ -274,6 +285,8 @@ mod tests {
         assert_eq!(dialled.address.ip(), addresses[1]);
         assert_eq!(*dial.known(), [addresses[1], addresses[0]]);
         assert!(dialled.stream.nodelay().unwrap());
+        dial.forget_network();
+        assert_eq!(*dial.known(), addresses, "on another network the operator's order holds again");
     }
 
     #[tokio::test]

@@ -69,6 +69,11 @@ impl<D: Dial> Connector for DotConnector<D> {
         let (stream, handshake) = self.tls.handshake(dialled, deadline).await?;
         Ok((StreamConnection { stream, streams: self.streams }, handshake))
     }
+
+    fn forget_network(&self) {
+        self.dial.forget_network();
+        self.tls.forget_sessions();
+    }
 }
 
 /// A connection that carries framed messages.
@@ -82,8 +87,14 @@ pub(super) struct StreamConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for StreamConnection<S> {
     async fn run(self, outlet: Outlet) {
+        let abandoned = outlet.abandoned();
         let mut driver = Driver::new(self, outlet);
-        match poll_fn(|cx| driver.poll(cx)).await {
+        let end = tokio::select! {
+            biased;
+            () = abandoned => End::Broken,
+            end = poll_fn(|cx| driver.poll(cx)) => end,
+        };
+        match end {
             End::Finished => driver.farewell().await,
             End::Broken => driver.give_back(),
         }
@@ -704,6 +715,51 @@ mod tests {
         assert_eq!((handshake.tls_version, handshake.resumed), (Some("1.3"), true));
         let end_of_4000 = 64_092_124_800;
         assert!((handshake.certificate_not_after.unwrap() - end_of_4000).abs() < 400 * 86_400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_another_network_the_waiting_go_to_a_new_connection_with_a_new_session() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut old = stage.accept().await;
+        let query = old.read().await.unwrap();
+        old.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        stage.ask(1, "b.example");
+        old.read().await.unwrap();
+        let before = clock::now();
+        stage.pool.reset();
+        let mut new = stage.accept().await;
+        let again = new.read().await.unwrap();
+        assert_eq!(old.read().await, None);
+        new.write(&[answer_to(&again)]).await;
+        stage.answered(1).await;
+        assert_eq!(clock::now(), before, "nothing was waited for");
+        assert_eq!((stage.pool.handshakes(), stage.pool.connections()), ((2, 0), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dial_and_a_pause_of_before_end_with_the_network() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let stalled = stage.door.accept().await;
+        stage.pool.reset();
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        server.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        drop((stalled, server));
+        settle().await;
+
+        stage.door.refuse(true);
+        stage.ask(1, "a.example");
+        assert!(matches!(stage.error(1).await, TransportError::Connect { .. }));
+        stage.door.refuse(false);
+        stage.pool.reset();
+        stage.pool.warm();
+        let _server = stage.accept().await;
+        settle().await;
+        assert_eq!(stage.pool.connections(), 1);
     }
 
     /// What a pool says when its server shows `identity`.

@@ -109,6 +109,9 @@ pub trait Transport: Debug + Send + Sync {
     fn warm(&self);
     /// Takes no new query, finishes its own, then closes (TLS close_notify / GOAWAY).
     fn drain(&self);
+    /// Starts afresh, because the network is another one: connections are given up at once and what waited on them goes to
+    /// new ones; TLS sessions, pauses between dials and what was learnt of addresses are forgotten.
+    fn reset(&self);
     /// Returns how many connections are open, those that only finish their own included.
     fn connections(&self) -> usize;
     /// What the last successful handshake showed.
@@ -366,6 +369,7 @@ mod tests {
         }
         fn warm(&self) {}
         fn drain(&self) {}
+        fn reset(&self) {}
         fn connections(&self) -> usize {
             0
         }

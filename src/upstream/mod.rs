@@ -253,6 +253,17 @@ impl Upstream {
         self.announce(transition, &sample);
     }
 
+    /// Starts afresh on another network: connections are new, and what was seen of the server through the old one is
+    /// forgotten. Its latest error stays for the operator to read.
+    pub fn start_afresh(&self, now: Instant) {
+        {
+            let mut condition = self.condition();
+            condition.health = Health::new(now);
+            condition.latency = Latency::default();
+        }
+        self.transport.reset();
+    }
+
     /// Returns how long to wait for this server before another is asked.
     pub fn attempt_timeout(&self) -> Duration {
         let (least, most) = ATTEMPT_TIMEOUT;
@@ -404,6 +415,21 @@ mod tests {
         upstream.finished();
         assert_eq!(upstream.snapshot(now).in_flight, 0);
         assert_eq!(upstream.last_used(), Some(now));
+    }
+
+    #[test]
+    fn a_server_that_starts_afresh_is_up_and_nothing_is_held_against_it() {
+        let now = crate::clock::now();
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        upstream.observe(answered(100), now);
+        upstream.observe(retry::after_transport(&TransportError::Pin).sample, now);
+        assert!(!upstream.is_up() && upstream.candidate(now).latency > Duration::from_millis(500));
+        upstream.start_afresh(now);
+        assert!(upstream.is_up() && fake.resets() == 1);
+        let status = upstream.snapshot(now);
+        assert_eq!((status.state, status.latency), (State::Up, None));
+        assert!(status.last_error.is_some());
+        assert_eq!(upstream.candidate(now).latency, Duration::ZERO);
     }
 
     #[test]

@@ -96,8 +96,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DohConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> pool::Connection for DohConnection<S> {
     async fn run(self, outlet: Outlet) {
+        let abandoned = outlet.abandoned();
         let mut driver = Driver::new(self, outlet);
-        poll_fn(|cx| driver.poll(cx)).await;
+        tokio::select! {
+            biased;
+            () = abandoned => driver.give_all_back(),
+            () = poll_fn(|cx| driver.poll(cx)) => {}
+        }
     }
 }
 

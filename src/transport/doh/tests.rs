@@ -38,6 +38,7 @@ impl Dial for Pipes {
         let address = "192.0.2.1:443".parse().unwrap();
         Ok(Dialled { stream: ours, address, connect_time: Duration::ZERO })
     }
+    fn forget_network(&self) {}
 }
 
 #[derive(Debug)]

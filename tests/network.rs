@@ -1,0 +1,120 @@
+//! Another network: what the gateway does when the system tells of one, when there is none at first, and when servers
+//! close connections.
+
+mod support;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+use support::authority::Certificate;
+use support::gateway::{Gateway, setup};
+use support::message::{Message, query, rcode, rtype};
+use support::script::{Reply, Script};
+use support::server::{BOTH, Protocol, Server};
+use support::{eventually, runtime};
+use tokio::sync::mpsc;
+use veildns::control::network::outlook::Outlook;
+use veildns::control::network::{NetworkEvents, keep_fresh};
+
+/// A network that changes when the test says so.
+struct Scripted {
+    changes: mpsc::Receiver<Outlook>,
+    now: Outlook,
+}
+
+impl NetworkEvents for Scripted {
+    async fn changed(&mut self) {
+        match self.changes.recv().await {
+            Some(outlook) => self.now = outlook,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn outlook(&self) -> Outlook {
+        self.now.clone()
+    }
+}
+
+/// Watches a scripted network for the gateway.
+fn watch(gateway: &Gateway) -> mpsc::Sender<Outlook> {
+    let (sender, changes) = mpsc::channel(8);
+    let core = std::sync::Arc::clone(gateway.gateway().core());
+    runtime()
+        .spawn(async move { match keep_fresh(&core, Scripted { changes, now: at("192.0.2.7") }).await {} });
+    sender
+}
+
+/// A network in which we have this address.
+fn at(address: &str) -> Outlook {
+    let mut outlook = Outlook::default();
+    outlook.add_address(address.parse().unwrap());
+    outlook
+}
+
+/// Asks for a new name and wants its answer.
+fn ask(gateway: &Gateway, host: &str) {
+    let answer = gateway.client().udp(&query(&format!("host-{host}.lab.example"), rtype::A));
+    assert_eq!(answer.rcode(), rcode::NOERROR, "{host}: {answer:?}");
+}
+
+#[test]
+fn on_another_network_connections_and_sessions_are_new_and_no_query_is_lost() {
+    for protocol in BOTH {
+        let server = Server::start(protocol, Script::good());
+        let gateway = setup().server("lab", &server).start();
+        let network = watch(&gateway);
+        ask(&gateway, "before");
+        assert_eq!(server.log.connections(), 1);
+        // The old path is dead, and TCP does not say so.
+        server.set(Script::replying(Reply::Silence));
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| gateway.client().udp(&query("host-waiting.lab.example", rtype::A)));
+            eventually("the query is on the old connection", || {
+                server.log.asked_for("host-waiting.lab.example.") == 1
+            });
+            server.set(Script::good());
+            network.blocking_send(at("198.51.100.7")).unwrap();
+            waiting.join().unwrap()
+        });
+        assert_eq!(waiting.rcode(), rcode::NOERROR, "{protocol:?}: {waiting:?}");
+        eventually("the old connection is closed", || server.log.open() == 1);
+        assert_eq!((server.log.connections(), server.log.resumed()), (2, 0), "{protocol:?}");
+        ask(&gateway, "after");
+        assert_eq!(server.log.connections(), 2, "{protocol:?}");
+    }
+}
+
+#[test]
+fn changes_that_do_not_matter_keep_every_connection() {
+    let server = Server::start(Protocol::Dot, Script::good());
+    let gateway = setup().server("lab", &server).start();
+    let network = watch(&gateway);
+    ask(&gateway, "before");
+    for address in ["127.0.0.9", "fe80::7", "169.254.1.1"] {
+        let mut same = at("192.0.2.7");
+        same.add_address(address.parse().unwrap());
+        network.blocking_send(same).unwrap();
+    }
+    network.blocking_send(at("198.51.100.7")).unwrap();
+    eventually("the change that matters is acted on", || server.log.connections() == 2);
+}
+
+#[test]
+fn a_server_held_for_down_is_asked_at_once_on_another_network() {
+    let server = Server::refusing(Protocol::Dot, Script::good(), Certificate::Good);
+    let gateway = setup().server("lab", &server).start();
+    let network = watch(&gateway);
+    for number in 0..4 {
+        let begun = Instant::now();
+        let answer = gateway.client().udp(&query(&format!("host-{number}.lab.example"), rtype::A));
+        assert_eq!((answer.rcode(), answer.ede_code()), (rcode::SERVFAIL, Some(22)), "{answer:?}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(2),
+            "without a network nobody waits for the query's whole time"
+        );
+    }
+    server.up();
+    network.blocking_send(at("198.51.100.7")).unwrap();
+    eventually("a connection is open before anybody asks", || server.log.handshakes() > 0);
+    // Also a name whose failure was remembered.
+    ask(&gateway, "0");
+}
