@@ -7,8 +7,10 @@
 //!              -> validate -> policy -> store -> reply -> record
 //! ```
 
+mod attempts;
 mod deadlines;
 mod driver;
+mod endings;
 mod failure;
 mod flight;
 mod flights;
@@ -191,7 +193,13 @@ impl Resolver {
                 question: question_octets(query),
             });
         };
-        match self.cache.lookup(&KeyRef { question, variant }, now) {
+        let mut lookup = self.cache.lookup(&KeyRef { question, variant }, now);
+        if is_failure(&lookup) && entry.has_recovered() {
+            // What failed while no server was up may well work now.
+            self.cache.forget_failures();
+            lookup = self.cache.lookup(&KeyRef { question, variant }, now);
+        }
+        match lookup {
             Lookup::Fresh(found) => fresh(&found, query, transport, out),
             Lookup::FreshRefreshDue(found) => {
                 refresh();
@@ -265,6 +273,14 @@ impl Resolver {
         let inbox = Arc::clone(&self.inbox);
         drop(self);
         driver::drive(flights, inbox, cancel).await;
+    }
+}
+
+/// True for a failure that is remembered.
+fn is_failure(lookup: &Lookup) -> bool {
+    match lookup {
+        Lookup::Fresh(found) | Lookup::Stale(found) => found.failure,
+        Lookup::FreshRefreshDue(_) | Lookup::Miss => false,
     }
 }
 
