@@ -6,6 +6,7 @@ use super::failure::{Cause, Failure};
 use super::flight::{Flight, MAX_ATTEMPTS, Sent, SentState};
 use super::flights::{FlightId, Flights, GENERATION_MASK};
 use super::inbox::Completion;
+use super::snapshot::Snapshot;
 use crate::policy::Verdict;
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
 use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
@@ -200,22 +201,27 @@ impl Flight {
         let mut impatient = false;
         for sent in self.sent.iter_mut().filter(|sent| sent.state == SentState::Waiting) {
             let had_its_time = sent.at + sent.patience <= now;
-            if !had_its_time && !is_over {
-                continue;
+            if had_its_time || is_over {
+                self.causes.push((sent.server, Cause::TimedOut));
             }
-            self.causes.push((sent.server, Cause::TimedOut));
-            if !had_its_time {
-                continue;
-            }
-            sent.state = SentState::Late;
-            impatient = true;
-            let entry = self.snapshot.groups.get(self.group);
-            if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(sent.server)) {
-                server.observe(Sample::TimedOut, now);
-                server.counters().failed("timeout");
+            if had_its_time {
+                sent.state = SentState::Late;
+                impatient = true;
+                self.snapshot.blame(self.group, sent.server, now);
             }
         }
         impatient
+    }
+}
+
+impl Snapshot {
+    /// Counts a time-out against a server.
+    fn blame(&self, group: usize, server: usize, now: Instant) {
+        let entry = self.groups.get(group);
+        if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(server)) {
+            server.observe(Sample::TimedOut, now);
+            server.counters().failed("timeout");
+        }
     }
 }
 

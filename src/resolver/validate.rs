@@ -108,20 +108,24 @@ impl<'a, 'q> Chain<'a, 'q> {
             let mut answers = 0;
             for record in response.records(Section::Answer) {
                 answers += 1;
-                if !self.holds(&record) {
-                    continue;
-                }
-                related += 1;
-                if record.rtype == RecordType::CNAME
-                    && let Some(target) = record.rdata_name(0)
-                {
-                    self.add(target);
-                }
+                related += usize::from(self.take(&record));
             }
             if self.len == before || related == answers || self.is_exhausted() {
                 return related;
             }
         }
+    }
+
+    /// Adds where a record of the chain leads; returns whether it is one.
+    fn take(&mut self, record: &RecordRef<'a>) -> bool {
+        let is_related = self.holds(record);
+        if is_related
+            && record.rtype == RecordType::CNAME
+            && let Some(target) = record.rdata_name(0)
+        {
+            self.add(target);
+        }
+        is_related
     }
 
     /// Returns true when the chain or its cost passed all bounds: what was found then means nothing.
