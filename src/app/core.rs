@@ -175,16 +175,21 @@ impl Core {
         }
     }
 
-    /// Closes the connections to servers and waits for every task, `limit` at most. Blocks.
-    pub fn stop(&self, limit: Duration) {
+    /// Closes the connections to servers and waits for every task, `limit` at most. Whoever owns the runtime and is not
+    /// running it on another thread waits for this *on* it: a current-thread runtime stands still otherwise.
+    pub async fn stop(&self, limit: Duration) {
         self.locked().probes.cancel();
         self.cancel.cancel();
         self.tasks.close();
-        let Some(runtime) = self.runtime.get() else { return };
-        let all = self.tasks.wait();
-        let ended = runtime.block_on(async { tokio::time::timeout(limit, all).await });
-        if ended.is_err() {
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "some connections did not close in time");
+        }
+    }
+
+    /// As `stop`, while another thread runs the runtime. Blocks.
+    pub fn stop_from_outside(&self, limit: Duration) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.block_on(self.stop(limit));
         }
     }
 

@@ -230,7 +230,7 @@ impl Gateway {
     pub fn stop(self, limit: Duration) {
         let deadline = crate::clock::now() + limit;
         self.workers.stop_accepting();
-        self.core.stop(limit);
+        self.core.stop_from_outside(limit);
         if let Some(page) = self.metrics {
             page.cancel.cancel();
         }

@@ -104,7 +104,7 @@ fn probe_all(settings: &Settings) -> Result<Vec<Sighting>, CommandError> {
         }
         seen
     });
-    core.stop(Duration::from_millis(500));
+    runtime.block_on(core.stop(Duration::from_millis(500)));
     sightings.sort_by_key(|(place, _)| *place);
     Ok(sightings.into_iter().map(|(_, sighting)| sighting).collect())
 }
@@ -234,4 +234,21 @@ fn millis(time: Duration) -> String {
 /// Returns a word for a flag.
 fn yes(flag: bool) -> String {
     if flag { "yes" } else { "no" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn probing_ends_when_nobody_answers() {
+        let (done, wait) = mpsc::channel();
+        std::thread::spawn(move || {
+            let settings = from_text("upstreams = [\"tls://127.0.0.1:1\"]", Path::new(".")).unwrap();
+            done.send(probe_all(&settings).unwrap())
+        });
+        let sightings = wait.recv_timeout(Duration::from_secs(20)).expect("it should end");
+        assert!(sightings.iter().all(|sighting| sighting.result.is_err()));
+    }
 }
