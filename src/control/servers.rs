@@ -5,7 +5,7 @@ use super::table::table;
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
 use crate::cli::{RunArgs, UpstreamsArgs, exit};
-use crate::config::settings::Settings;
+use crate::config::settings::{MAX_MEMBERS, Settings};
 use crate::config::{from_text, presets};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging;
@@ -82,7 +82,13 @@ pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
 fn all_presets() -> Result<Settings, CommandError> {
     let usable = presets::all().iter().filter(|preset| !preset.needs_account());
     let names: Vec<String> = usable.map(|preset| format!("{:?}", preset.name)).collect();
-    Ok(from_text(&format!("upstreams = [{}]", names.join(", ")), Path::new("."))?)
+    // As many groups as it takes: which group a server is in makes no difference here.
+    let lists = names.chunks(MAX_MEMBERS).map(|chunk| format!("upstreams = [{}]\n", chunk.join(", ")));
+    let text: String = lists
+        .enumerate()
+        .map(|(number, list)| if number == 0 { list } else { format!("[group.more-{number}]\n{list}") })
+        .collect();
+    Ok(from_text(&text, Path::new("."))?)
 }
 
 /// Probes every server of `settings`, all at once, showing progress on a terminal.
@@ -104,7 +110,7 @@ fn probe_all(settings: &Settings) -> Result<Vec<Sighting>, CommandError> {
         }
         seen
     });
-    runtime.block_on(core.stop(Duration::from_millis(500)));
+    runtime.block_on(core.stopped(Duration::from_millis(500)));
     sightings.sort_by_key(|(place, _)| *place);
     Ok(sightings.into_iter().map(|(_, sighting)| sighting).collect())
 }
@@ -240,6 +246,13 @@ fn yes(flag: bool) -> String {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    #[test]
+    fn all_presets_are_more_than_one_group_holds_and_still_probed() {
+        let usable = presets::all().iter().filter(|preset| !preset.needs_account()).count();
+        assert!(usable > MAX_MEMBERS);
+        assert_eq!(all_presets().unwrap().servers.len(), usable);
+    }
 
     #[test]
     fn probing_ends_when_nobody_answers() {
