@@ -33,7 +33,7 @@ impl LogHandle {
 
 /// Sets the log up for the life of the process (a second call only returns a handle that does nothing).
 pub fn init(settings: &LogSettings) -> LogHandle {
-    let debugging = EnvFilter::try_from_default_env().ok();
+    let debugging = from_environment();
     let reloadable = debugging.is_none();
     let (filter, handle) = reload::Layer::new(debugging.unwrap_or_else(|| directives(settings.level)));
     let output = match settings.format {
@@ -52,10 +52,16 @@ pub fn init(settings: &LogSettings) -> LogHandle {
 
 /// For commands that print a result: only errors, as text.
 pub fn init_quiet() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| directives(LogLevel::Error));
+    let filter = from_environment().unwrap_or_else(|| directives(LogLevel::Error));
     let output = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours()).without_time();
     // A second call leaves the first log in place.
     let _ = tracing_subscriber::registry().with(filter).with(output).try_init();
+}
+
+/// Returns the filter of `RUST_LOG`. An empty one is none, as containers often have it: it would mean errors only.
+fn from_environment() -> Option<EnvFilter> {
+    let text = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.trim().is_empty())?;
+    EnvFilter::try_new(text).ok()
 }
 
 /// Returns the layer that writes one flat object a line: timestamp, level, target, message, and the event's own fields.
@@ -86,7 +92,7 @@ fn directives(level: LogLevel) -> EnvFilter {
 }
 
 /// True when a person reads along who has not asked for plain text (<https://no-color.org>).
-fn colours() -> bool {
+pub(crate) fn colours() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !plain && io::stderr().is_terminal()
 }
