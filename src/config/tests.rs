@@ -314,6 +314,16 @@ fn every_preset_can_be_an_upstream() {
 }
 
 #[test]
+fn a_group_of_more_servers_than_are_ever_asked_is_an_error() {
+    let servers =
+        |count: u8| (1..=count).map(|n| format!("\"tls://192.0.2.{n}\"")).collect::<Vec<_>>().join(", ");
+    assert_eq!(good(&format!("upstreams = [{}]", servers(16))).groups[0].members.len(), 16);
+    let errors = bad(&format!("upstreams = [{}]", servers(17)));
+    assert!(errors[0].ends_with("upstreams: a group has at most 16 servers"), "{errors:?}");
+    assert_eq!(errors.len(), 1);
+}
+
+#[test]
 fn every_limit_can_be_set() {
     for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
         let value = if key.kind == keys::Kind::Integer { "7" } else { "\"7s\"" };
