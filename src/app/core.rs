@@ -175,16 +175,16 @@ impl Core {
         }
     }
 
-    /// Closes the connections to servers and waits for every task, `limit` at most. Blocks while another thread runs
-    /// the upstream runtime; who runs it himself awaits `close` there.
+    /// Closes the connections to servers and waits for every task, `limit` at most. Blocks: another thread has to drive the
+    /// upstream runtime, else nothing would end, the time limit included (`stopped` is for that).
     pub fn stop(&self, limit: Duration) {
         if let Some(runtime) = self.runtime.get() {
-            runtime.block_on(self.close(limit));
+            runtime.block_on(self.stopped(limit));
         }
     }
 
-    /// Closes the connections to servers and waits for every task, `limit` at most. Cancel safe: they close all the same.
-    pub async fn close(&self, limit: Duration) {
+    /// As `stop`, on the upstream runtime itself.
+    pub async fn stopped(&self, limit: Duration) {
         self.locked().probes.cancel();
         self.cancel.cancel();
         self.tasks.close();
