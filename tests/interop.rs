@@ -3,6 +3,16 @@
 //!
 //! A peer that is not installed is skipped, and said so; with `VEILDNS_REQUIRE_PEERS=1` it is a failure.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::excessive_nesting,
+    clippy::missing_docs_in_private_items,
+    reason = "a broken assumption must end a test, and its table is its documentation"
+)]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -383,7 +383,12 @@ impl Flights {
         // A late attempt was counted when its time was up.
         if !late {
             upstream.observe(after.sample, now);
-            upstream.counters().failed(error.label());
+            // The transport saw it, but it is an answer that broke a rule.
+            if let TransportError::Mismatch(fault) = &error {
+                upstream.counters().invalid(*fault);
+            } else {
+                upstream.counters().failed(error.label());
+            }
         }
         if let Some(flight) = self.flight_mut(slot)
             && !late
