@@ -175,15 +175,20 @@ impl Core {
         }
     }
 
-    /// Closes the connections to servers and waits for every task, `limit` at most. Blocks.
+    /// Closes the connections to servers and waits for every task, `limit` at most. Blocks: another thread has to drive the
+    /// upstream runtime, else nothing would end, the time limit included (`stopped` is for that).
     pub fn stop(&self, limit: Duration) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.block_on(self.stopped(limit));
+        }
+    }
+
+    /// As `stop`, on the upstream runtime itself.
+    pub async fn stopped(&self, limit: Duration) {
         self.locked().probes.cancel();
         self.cancel.cancel();
         self.tasks.close();
-        let Some(runtime) = self.runtime.get() else { return };
-        let all = self.tasks.wait();
-        let ended = runtime.block_on(async { tokio::time::timeout(limit, all).await });
-        if ended.is_err() {
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "some connections did not close in time");
         }
     }

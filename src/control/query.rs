@@ -104,7 +104,7 @@ fn ask(settings: &Settings, question: &QuestionRef<'_>, dnssec_ok: bool) -> Resu
         .upstream
         .and_then(|id| core.upstreams().into_iter().find(|upstream| upstream.id() == id))
         .map(|upstream| server_facts(&upstream));
-    core.stop(Duration::from_millis(500));
+    runtime.block_on(core.stopped(Duration::from_millis(500)));
     Ok(Report { name: question.name.to_string(), rtype: question.rtype, message, note, elapsed, server })
 }
 

@@ -104,7 +104,7 @@ fn probe_all(settings: &Settings) -> Result<Vec<Sighting>, CommandError> {
         }
         seen
     });
-    core.stop(Duration::from_millis(500));
+    runtime.block_on(core.stopped(Duration::from_millis(500)));
     sightings.sort_by_key(|(place, _)| *place);
     Ok(sightings.into_iter().map(|(_, sighting)| sighting).collect())
 }

@@ -22,6 +22,7 @@
 )]
 
 pub mod authority;
+pub mod binary;
 pub mod client;
 pub mod gateway;
 pub mod message;

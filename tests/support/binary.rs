@@ -1,0 +1,74 @@
+//! The built program as a child process. It says when it is ready, and where, the way it tells systemd: sd_notify(3).
+
+use super::PATIENCE;
+use super::client::Client;
+use super::process::Process;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Returns the program without the variables of whoever runs the tests.
+pub fn veildns() -> Command {
+    let mut command = Command::new(option_env!("CARGO_BIN_EXE_veildns").expect("only tests have the binary"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VEILDNS_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("NOTIFY_SOCKET");
+    command
+}
+
+/// The program while it runs.
+pub struct Running {
+    pub process: Process,
+    pub address: SocketAddr,
+    notices: UnixDatagram,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts `veildns run` and waits until it is ready.
+    pub fn start(config: &Path) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("notify");
+        let notices = UnixDatagram::bind(&socket).unwrap();
+        notices.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = veildns();
+        command.arg("run").arg("--config").arg(config).env("NOTIFY_SOCKET", &socket);
+        let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        let mut running =
+            Self { process, address: SocketAddr::from(([0, 0, 0, 0], 0)), notices, _directory: directory };
+        let ready = running.wait_for("READY=1");
+        let addresses = ready.split_once("STATUS=answering on ").expect("where it answers").1;
+        running.address = addresses.split_whitespace().next().unwrap().parse().unwrap();
+        running
+    }
+
+    /// Waits for a notice with this in it.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn wait_for(&self, what: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self.notices.recv(&mut buffer).unwrap_or_else(|error| panic!("no {what}: {error}"));
+            let notice = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if notice.contains(what) {
+                return notice;
+            }
+        }
+    }
+
+    /// Asks for a reload and waits for its end, good or bad.
+    pub fn reload(&self) {
+        self.process.signal("HUP");
+        self.wait_for("RELOADING=1");
+        self.wait_for("READY=1");
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+}
