@@ -107,7 +107,12 @@ impl Flights {
         // A late attempt was counted when its time was up.
         if !attempt.late {
             attempt.upstream.observe(after_transport(&error).sample, now);
-            attempt.upstream.counters().failed(error.label());
+            // The transport saw it, but it is an answer that broke a rule.
+            if let TransportError::Mismatch(fault) = &error {
+                attempt.upstream.counters().invalid(*fault);
+            } else {
+                attempt.upstream.counters().failed(error.label());
+            }
             if let Some(flight) = self.flight_mut(attempt.slot) {
                 flight.causes.push((attempt.server, Cause::Transport(error)));
             }
