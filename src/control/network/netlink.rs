@@ -47,7 +47,7 @@ impl Netlink {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, Some(SockProtocol::NetlinkRoute))?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-        Ok(Self { socket: AsyncFd::with_interest(socket, Interest::READABLE)? })
+        Ok(Self { socket: AsyncFd::register_with_interest(socket, Interest::READABLE)? })
     }
 }
 
