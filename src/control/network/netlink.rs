@@ -4,18 +4,15 @@
 
 use super::NetworkEvents;
 use super::outlook::Outlook;
-use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage,
-    bind, recv, socket,
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, bind, socket,
 };
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use std::os::fd::AsRawFd;
+use tokio::net::UdpSocket;
 
 /// Multicast groups of rtnetlink(7): RTMGRP_LINK, and addresses and routes of both families.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -31,11 +28,12 @@ const LONGEST_TABLE: u64 = 1 << 20;
 /// Events taken off the socket before anything else has its turn.
 const MOST_EVENTS: usize = 256;
 
-/// A socket that becomes readable when something changes.
+/// A socket that hears when something changes.
 #[derive(Debug)]
 pub struct Netlink {
-    /// Never read for its content.
-    socket: AsyncFd<OwnedFd>,
+    /// Never read for its content. By its type it is UDP's: waiting for, and receiving from, a socket of datagrams is the
+    /// same for every family, and tokio has no safe way to a descriptor of no type.
+    socket: UdpSocket,
 }
 
 impl Netlink {
@@ -47,16 +45,23 @@ impl Netlink {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, Some(SockProtocol::NetlinkRoute))?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-        Ok(Self { socket: AsyncFd::register_with_interest(socket, Interest::READABLE)? })
+        Ok(Self { socket: UdpSocket::from_std(socket.into())? })
     }
 }
 
 impl NetworkEvents for Netlink {
     async fn changed(&mut self) {
         // An error is that of a runtime that ends.
-        let Ok(mut ready) = self.socket.readable().await else { return std::future::pending().await };
-        if drain(self.socket.get_ref()) {
-            ready.clear_ready();
+        if self.socket.readable().await.is_err() {
+            std::future::pending().await
+        }
+        let mut octets = [0; 4096];
+        for _ in 0..MOST_EVENTS {
+            match self.socket.try_recv(&mut octets) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Too many events at once (ENOBUFS) are events as well.
+                Ok(_) | Err(_) => {}
+            }
         }
     }
 
@@ -71,18 +76,6 @@ impl NetworkEvents for Netlink {
         outlook.add_routes_v6(&table(ROUTES_V6));
         outlook
     }
-}
-
-/// Empties the socket; false when there is more. Too many events at once (ENOBUFS) are events as well.
-fn drain(socket: &OwnedFd) -> bool {
-    let mut octets = [0; 4096];
-    for _ in 0..MOST_EVENTS {
-        match recv(socket.as_raw_fd(), &mut octets, MsgFlags::MSG_DONTWAIT) {
-            Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
-            Err(_) => return true,
-        }
-    }
-    false
 }
 
 /// Returns the IP address in a socket address.
