@@ -47,7 +47,11 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ),
     ("serde", &["config/"], "only the configuration is read by derive"),
     ("toml", &["config/"], "the format of the configuration"),
-    ("serde_json", &["control/", "telemetry/"], "output for programs"),
+    (
+        "serde_json",
+        &["control/", "telemetry/", "app/state.rs"],
+        "output for programs, and what outlives a restart",
+    ),
     ("prometheus_client", &["telemetry/"], "metrics leave by the exporter"),
     ("h2", &["transport/"], "the wire of one transport"),
     ("hyper", &["transport/", "telemetry/"], "the wire of one transport; the metrics page"),

@@ -3,14 +3,13 @@
 
 mod support;
 
-use std::future::Future;
 use std::time::{Duration, Instant};
-use support::authority::Certificate;
-use support::gateway::{Gateway, setup};
+use support::authority::{self, Certificate, NAME};
+use support::gateway::{Gateway, setup, start_text};
 use support::message::{Message, query, rcode, rtype};
 use support::script::{Reply, Script};
 use support::server::{BOTH, Protocol, Server};
-use support::{eventually, runtime};
+use support::{eventually, runtime, zone};
 use tokio::sync::mpsc;
 use veildns::control::network::outlook::Outlook;
 use veildns::control::network::{NetworkEvents, keep_fresh};
@@ -117,4 +116,64 @@ fn a_server_held_for_down_is_asked_at_once_on_another_network() {
     eventually("a connection is open before anybody asks", || server.log.handshakes() > 0);
     // Also a name whose failure was remembered.
     ask(&gateway, "0");
+}
+
+#[test]
+fn without_events_a_server_that_is_there_at_last_is_found_within_two_seconds_and_its_failures_are_forgotten()
+{
+    let server = Server::refusing(Protocol::Doh, Script::good(), Certificate::Good);
+    let gateway = setup().server("lab", &server).start();
+    for _ in 0..4 {
+        let answer = gateway.client().udp(&query("host-cold.lab.example", rtype::A));
+        assert_eq!((answer.rcode(), answer.ede_code().is_some()), (rcode::SERVFAIL, true), "{answer:?}");
+    }
+    server.up();
+    let up_at = Instant::now();
+    eventually("the same name is answered", || {
+        let answer = gateway.client().udp(&query("host-cold.lab.example", rtype::A));
+        answer.rcode() == rcode::NOERROR
+    });
+    assert!(up_at.elapsed() < Duration::from_secs(4), "{:?}", up_at.elapsed());
+}
+
+/// A server that knows where `NAME` is: on loopback.
+fn phonebook() -> Server {
+    let reply = Reply::make(|octets| {
+        let asked = Message::read(octets).question.unwrap();
+        let mut answer = zone::start(octets, 0);
+        if asked.rtype == rtype::A {
+            answer[7] = 1;
+            answer.extend_from_slice(&[0xC0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 127, 0, 0, 1]);
+        }
+        answer
+    });
+    let names = [(format!("{NAME}."), reply)].into();
+    Server::start(Protocol::Dot, Script { names, ..Script::good() })
+}
+
+#[test]
+fn addresses_of_servers_outlive_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let (named, phonebook) = (Server::start(Protocol::Doh, Script::good()), phonebook());
+    let ca_file = authority::trusted().ca_file();
+    let (ca_file, directory) = (ca_file.display(), state.path().display());
+    let text = format!(
+        "listen = [\"127.0.0.1:0\"]\nupstreams = [\"named\", \"phonebook\"]\nstrategy = \"failover\"\nworkers = 1\n\
+         state_dir = \"{directory}\"\n[timeouts]\nconnect = \"2s\"\n\
+         [server.named]\nurl = \"{}\"\nca_file = \"{ca_file}\"\n\
+         [server.phonebook]\nurl = \"tls://{}\"\nca_file = \"{ca_file}\"\n",
+        named.url(),
+        phonebook.address
+    );
+    let gateway = start_text(&text);
+    ask(&gateway, "first");
+    let file = state.path().join("state.json");
+    eventually("it is kept", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("127.0.0.1")));
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains(NAME) && !kept.contains("lab.example"), "{kept}");
+    drop(gateway);
+    phonebook.down();
+    let gateway = start_text(&text);
+    ask(&gateway, "second");
+    assert_eq!(named.log.asked_for("host-second.lab.example."), 1);
 }

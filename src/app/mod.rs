@@ -3,6 +3,7 @@
 pub mod core;
 pub mod error;
 mod gauges;
+mod state;
 
 use self::core::Core;
 use self::error::StartError;

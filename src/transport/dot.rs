@@ -808,6 +808,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_clock_of_before_the_build_trusts_whom_the_build_would_and_is_named_when_it_cannot() {
+        use super::super::certificate_time::CertificateClock;
+        use super::super::tls::TlsContext;
+        use crate::config::settings::{Roots, TlsSettings, TlsVersion};
+        const IN_2026: u64 = 1_795_381_080;
+        let settings =
+            TlsSettings { roots: Roots::Webpki, extra_ca_dir: None, min_version: TlsVersion::Tls12 };
+        let authority = Authority::new();
+        let spec = authority.spec(dot_endpoint());
+        let time = Arc::new(CertificateClock::new(|| std::time::UNIX_EPOCH, IN_2026));
+        let context = TlsContext::load(&settings).unwrap().with_time(Arc::clone(&time));
+        for (until, name, expected) in [
+            (4000, NAME, None),
+            (2001, NAME, Some("the clock is wrong: it says 1970-01-01T00:00:00.000Z, and it is 2026-")),
+            (4000, "other.example", Some("the certificate is not acceptable")),
+        ] {
+            let mut stage = Stage::with(Limits::default(), &spec, &authority.identity(name, until));
+            let (dial, door) = pipes();
+            let tls = TlsClient::new(&context, &spec, &[]).unwrap();
+            stage.pool = Pool::new(DotConnector { dial, tls, streams: 8 }, &stage.around);
+            stage.door = door;
+            stage.ask(0, "a.example");
+            let accepted = stage.door.accept_tls(&stage.acceptor).await;
+            match expected {
+                None => {
+                    let mut server = Peer::new(accepted.unwrap());
+                    let query = server.read().await.unwrap();
+                    server.write(&[answer_to(&query)]).await;
+                    stage.answered(0).await;
+                }
+                Some(text) => {
+                    let error = stage.error(0).await.to_string();
+                    assert!(error.starts_with(text), "{error}");
+                }
+            }
+        }
+        assert_eq!(*time.good().borrow(), 0, "a wrong clock is not remembered as right");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_pin_must_match_besides_the_chain() {
         use sha2::{Digest, Sha256};
         let authority = Authority::new();

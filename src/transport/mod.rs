@@ -10,6 +10,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+pub mod certificate_time;
 pub mod dial;
 pub mod doh;
 pub mod dot;
@@ -24,6 +25,7 @@ pub mod tls;
 use crate::config::settings::{Endpoint, Limits, ServerSpec};
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
+use certificate_time::WrongClock;
 use std::fmt::{self, Debug};
 use std::future::Future;
 use std::io;
@@ -189,6 +191,9 @@ pub enum TransportError {
         #[source]
         error: Arc<rustls::Error>,
     },
+    /// The certificate's dates do not fit our clock, which cannot be right.
+    #[error(transparent)]
+    Clock(#[from] WrongClock),
     /// The chain is good, but none of the configured pins (RFC 7858 §4.2) is the server's.
     #[error("no pin matches the server's key")]
     Pin,
@@ -251,6 +256,7 @@ impl TransportError {
             }
             Self::Tls { .. }
             | Self::Certificate { .. }
+            | Self::Clock(_)
             | Self::Pin
             | Self::Closed
             | Self::HttpStatus { .. }
@@ -269,7 +275,7 @@ impl TransportError {
             Self::Connect { .. } | Self::ConnectTimeout { .. } => "connect",
             Self::NoAddress { .. } => "no_address",
             Self::Tls { .. } => "tls",
-            Self::Certificate { .. } => "certificate",
+            Self::Certificate { .. } | Self::Clock(_) => "certificate",
             Self::Pin => "pin",
             Self::Closed => "closed",
             Self::Timeout => "timeout",

@@ -2,6 +2,7 @@
 //! builds a rustls configuration. It fails closed: no way to skip verification, no fallback, no early data (a replayed
 //! query tells a listener what was asked).
 
+use super::certificate_time::{CertificateClock, WrongClock};
 use super::dial::Dialled;
 use super::{Handshake, TransportError};
 use crate::clock;
@@ -16,7 +17,6 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{
     CertificateError, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup, OtherError,
     ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion,
@@ -53,7 +53,7 @@ pub struct TlsContext {
     /// Newest first.
     versions: &'static [&'static SupportedProtocolVersion],
     /// At which time certificates must be valid.
-    time: Arc<dyn TimeProvider>,
+    time: Arc<CertificateClock>,
 }
 
 /// Why TLS cannot be set up.
@@ -110,8 +110,14 @@ impl TlsContext {
                 TlsVersion::Tls12 => &SINCE_1_2,
                 TlsVersion::Tls13 => &SINCE_1_3,
             },
-            time: Arc::new(DefaultTimeProvider),
+            time: Arc::default(),
         })
+    }
+
+    /// Judges certificates by `time`.
+    #[must_use]
+    pub fn with_time(self, time: Arc<CertificateClock>) -> Self {
+        Self { time, ..self }
     }
 
     /// The client configuration of one server and its session store: its own, since tickets link connections. `alpn` empty:
@@ -128,9 +134,10 @@ impl TlsContext {
             WebPkiServerVerifier::builder_with_provider(self.roots_of(spec)?, Arc::clone(&self.provider))
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let verifier = Arc::new(Verifier { chain, pins: spec.pins.as_slice().into() });
+        let time = Arc::clone(&self.time);
+        let verifier = Arc::new(Verifier { chain, pins: spec.pins.as_slice().into(), time });
         let mut config =
-            ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time))
+            ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time) as _)
                 .with_protocol_versions(self.versions)?
                 // "Dangerous" is what rustls calls any verifier of one's own; this one only adds to the standard one.
                 .dangerous()
@@ -225,6 +232,8 @@ struct Verifier {
     chain: Arc<WebPkiServerVerifier>,
     /// SHA-256 of acceptable SPKIs; empty: any.
     pins: Box<[[u8; 32]]>,
+    /// Hears of certificates that are good, and explains those that are not.
+    time: Arc<CertificateClock>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -236,8 +245,11 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let verified = self
+            .chain
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| self.time.explain(error))?;
+        self.time.confirm();
         if self.pins.is_empty() {
             return Ok(verified);
         }
@@ -403,6 +415,11 @@ pub(crate) fn handshake_error(error: io::Error) -> TransportError {
             if other.is::<PinMismatch>() =>
         {
             TransportError::Pin
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))))
+            if let Some(wrong) = other.downcast_ref::<WrongClock>() =>
+        {
+            TransportError::Clock(*wrong)
         }
         Some(
             cause @ (rustls::Error::InvalidCertificate(_)

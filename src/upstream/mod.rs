@@ -57,6 +57,8 @@ pub struct Upstream {
     counters: Arc<UpstreamCounters>,
     /// Wakes its prober when it goes down. No `Notify`: around a reload there may be two probers, and each must hear of it.
     went_down: watch::Sender<()>,
+    /// Changes when it comes up: failures of names that are remembered may be over then.
+    came_up: watch::Sender<()>,
 }
 
 /// What changes with each sample.
@@ -195,6 +197,7 @@ impl Upstream {
             in_flight: AtomicU32::new(0),
             counters,
             went_down: watch::Sender::new(()),
+            came_up: watch::Sender::new(()),
         }
     }
 
@@ -319,6 +322,11 @@ impl Upstream {
         self.went_down.subscribe()
     }
 
+    /// Returns what changes each time it comes up.
+    pub fn coming_up(&self) -> watch::Receiver<()> {
+        self.came_up.subscribe()
+    }
+
     /// Enters a sample under the lock and returns what it changed.
     fn learn(
         &self,
@@ -340,6 +348,7 @@ impl Upstream {
         match transition {
             None => {}
             Some(Transition::CameUp { after }) => {
+                self.came_up.send_replace(());
                 tracing::info!(upstream, state = "up", down_for_secs = after.as_secs(), "server is up again");
             }
             Some(Transition::WentDown) => {
