@@ -123,14 +123,15 @@ fn without_events_a_server_that_is_there_at_last_is_found_within_two_seconds_and
 {
     let server = Server::refusing(Protocol::Doh, Script::good(), Certificate::Good);
     let gateway = setup().server("lab", &server).start();
-    for _ in 0..4 {
-        let answer = gateway.client().udp(&query("host-cold.lab.example", rtype::A));
+    // Enough for the server to be held for down, so that it is probed.
+    for number in 0..4 {
+        let answer = gateway.client().udp(&query(&format!("host-cold-{number}.lab.example"), rtype::A));
         assert_eq!((answer.rcode(), answer.ede_code().is_some()), (rcode::SERVFAIL, true), "{answer:?}");
     }
     server.up();
     let up_at = Instant::now();
     eventually("the same name is answered", || {
-        let answer = gateway.client().udp(&query("host-cold.lab.example", rtype::A));
+        let answer = gateway.client().udp(&query("host-cold-3.lab.example", rtype::A));
         answer.rcode() == rcode::NOERROR
     });
     assert!(up_at.elapsed() < Duration::from_secs(4), "{:?}", up_at.elapsed());
@@ -176,4 +177,20 @@ fn addresses_of_servers_outlive_a_restart() {
     let gateway = start_text(&text);
     ask(&gateway, "second");
     assert_eq!(named.log.asked_for("host-second.lab.example."), 1);
+}
+
+#[test]
+fn a_server_that_closes_every_quiet_connection_is_never_held_for_failing() {
+    for protocol in BOTH {
+        let server = Server::start(protocol, Script::good());
+        let gateway = setup().server("lab", &server).start();
+        for number in 0..6 {
+            ask(&gateway, &format!("quiet-{number}"));
+            server.cut();
+        }
+        let upstreams = gateway.gateway().core().upstreams();
+        let status = upstreams[0].snapshot(Instant::now());
+        assert_eq!((upstreams[0].is_up(), status.last_error), (true, None), "{protocol:?}");
+        assert!(server.log.connections() >= 6, "{protocol:?}");
+    }
 }

@@ -160,7 +160,11 @@ mod tests {
     fn the_clock_is_blamed_for_dates_and_for_nothing_else() {
         let wrong = CertificateClock::new(in_1970, BUILT);
         let early = || Error::InvalidCertificate(CertificateError::NotValidYet);
-        let text = wrong.explain(early()).to_string();
+        let Error::InvalidCertificate(CertificateError::Other(OtherError(other))) = wrong.explain(early())
+        else {
+            panic!("the certificate is blamed");
+        };
+        let text = other.to_string();
         assert!(
             text.contains("1970-01-01T00:01:00.000Z") && text.contains("2026-11-22T20:58:00.000Z"),
             "{text}"

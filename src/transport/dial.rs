@@ -7,6 +7,7 @@ use crate::clock;
 use crate::config::settings::Host;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use socket2::{SockRef, TcpKeepalive};
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
@@ -82,7 +83,7 @@ impl TcpDial {
     pub(crate) fn new(host: &Host, port: u16, addresses: &[IpAddr], around: &Surroundings) -> Self {
         let addresses = match host {
             Host::Address(address) if addresses.is_empty() => vec![*address],
-            Host::Address(_) | Host::Name(_) => addresses.to_vec(),
+            Host::Address(_) | Host::Name(_) => in_turn(addresses),
         };
         let lookup = Arc::clone(&around.lookup);
         let known = Mutex::new(Known { addresses: addresses.clone(), refuted: 0 });
@@ -161,6 +162,20 @@ impl Dial for TcpDial {
             after.rotate_left(1);
         }
     }
+}
+
+/// Returns the addresses with the families in turn, the operator's first one first (RFC 8305 §4): when one family leads
+/// nowhere, that costs one delay and not one for each of its addresses.
+fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let first = addresses.first().map(IpAddr::is_ipv4);
+    let (mut ones, mut others): (VecDeque<IpAddr>, VecDeque<IpAddr>) =
+        addresses.iter().copied().partition(|address| Some(address.is_ipv4()) == first);
+    let mut turns = Vec::with_capacity(addresses.len());
+    while !ones.is_empty() || !others.is_empty() {
+        turns.extend(ones.pop_front());
+        turns.extend(others.pop_front());
+    }
+    turns
 }
 
 /// Tries the targets in order, the next one as soon as the one before has failed or `STAGGER` has passed; the first
@@ -291,6 +306,20 @@ mod tests {
         let (won, took) = run(&[Target::Silent, Target::Silent], 700).await;
         assert!(matches!(won, Err(TransportError::ConnectTimeout { .. })));
         assert!((700..=703).contains(&took));
+    }
+
+    #[test]
+    fn families_take_turns_and_the_operators_first_address_stays_first() {
+        let cases =
+            [("a b", "a b"), ("a b ::1 ::2 ::3", "a ::1 b ::2 ::3"), ("::1 ::2 a", "::1 a ::2"), ("", "")];
+        let read = |text: &str| -> Vec<IpAddr> {
+            let words =
+                text.split_whitespace().map(|word| word.replace('a', "192.0.2.1").replace('b', "192.0.2.2"));
+            words.map(|word| word.parse().unwrap()).collect()
+        };
+        for (written, expected) in cases {
+            assert_eq!(in_turn(&read(written)), read(expected), "{written}");
+        }
     }
 
     fn deadline() -> Instant {

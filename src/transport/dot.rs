@@ -10,8 +10,9 @@
 //! ```
 
 use super::dial::{Dial, TcpDial};
+use super::idle::Closer;
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, IDLE, Job, Outlet, Pool, Taken};
+use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
@@ -137,6 +138,8 @@ struct Driver<S> {
     answered: bool,
     /// When a query was last sent or a message received; octets that never become a message keep nothing open.
     active_at: Instant,
+    /// How long it is kept without a query.
+    idle: Duration,
     /// Since when a query has been out and nothing was heard.
     unheard_since: Option<Instant>,
     /// The one timer: sweeps while something is pending, else ends the idle connection. Re-armed lazily.
@@ -147,9 +150,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Starts on a fresh stream.
     fn new(connection: StreamConnection<S>, outlet: Outlet) -> Self {
         let now = clock::now();
+        let idle = outlet.idle_limit();
         Self {
             stream: connection.stream,
             outlet,
+            idle,
             mux: Mux::new(connection.streams, fastrand::u16(..)),
             deframer: Deframer::default(),
             out: BytesMut::new(),
@@ -159,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             answered: false,
             active_at: now,
             unheard_since: None,
-            timer: Box::pin(tokio::time::sleep_until((now + IDLE).into())),
+            timer: Box::pin(tokio::time::sleep_until((now + idle).into())),
         }
     }
 
@@ -280,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let before = self.mux.pending();
         loop {
             let pending = self.mux.pending() > 0;
-            let due = if pending { now + SWEEP_INTERVAL } else { self.active_at + IDLE };
+            let due = if pending { now + SWEEP_INTERVAL } else { self.active_at + self.idle };
             if due < self.timer.deadline().into_std() {
                 self.timer.as_mut().reset(due.into());
             }
@@ -291,6 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.sweep(now);
             } else if now >= due {
                 self.retire();
+                self.outlet.ended_quietly(Closer::Us, self.idle);
                 return false;
             }
             self.timer.as_mut().reset(due.into());
@@ -325,6 +331,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Hands the unanswered jobs back.
     fn give_back(self) {
         self.outlet.retire();
+        if self.taking && self.mux.pending() == 0 && self.unheard_since.is_none() {
+            self.outlet.ended_quietly(Closer::Server, clock::now().saturating_duration_since(self.active_at));
+        }
         for job in self.mux.into_pending() {
             self.outlet.give_back(job);
         }
@@ -334,6 +343,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 #[cfg(test)]
 mod tests {
     use super::super::TransportError;
+    use super::super::idle::IDLE;
     use super::super::rehearsal::{
         Authority, Door, Identity, Log, NAME, Peer, PipeDial, answer_to, dot_endpoint, pipes, query, settle,
         surroundings, with_id,
@@ -685,6 +695,41 @@ mod tests {
             drop(server);
             settle().await;
             assert_eq!(stage.pool.connections(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_closes_early_is_closed_first_and_a_busy_connection_is_replaced_once() {
+        let mut stage = Stage::new(Limits::default());
+        for round in 0..2 {
+            stage.ask(round, "a.example");
+            let mut server = stage.accept().await;
+            let query = server.read().await.unwrap();
+            server.write(&[answer_to(&query)]).await;
+            stage.answered(round).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            server.stream.shutdown().await.unwrap();
+            drop(server);
+            settle().await;
+            assert_eq!(stage.pool.connections(), 0, "a connection of little use is not replaced");
+        }
+        for id in 10..15 {
+            stage.ask(id, "a.example");
+        }
+        let mut server = stage.accept().await;
+        for query in server.read_many(5).await {
+            server.write(&[answer_to(&query)]).await;
+        }
+        let quiet_since = clock::now();
+        assert_eq!(server.read().await, None);
+        let quiet = clock::now() - quiet_since;
+        assert!((7900..8300).contains(&quiet.as_millis()), "{quiet:?}");
+        let mut spare = stage.accept().await;
+        assert_eq!(spare.read().await, None, "it is closed in its turn");
+        settle().await;
+        assert_eq!((stage.pool.connections(), stage.door.dials()), (0, 4));
+        for id in 0..2 {
+            assert!(stage.log.outcome(id).await.is_ok());
         }
     }
 

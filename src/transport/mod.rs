@@ -14,6 +14,7 @@ pub mod certificate_time;
 pub mod dial;
 pub mod doh;
 pub mod dot;
+mod idle;
 pub mod mux;
 pub mod plain;
 pub mod pool;

@@ -3,6 +3,7 @@
 //! never bound to a connection before it is written. One task per pool, the keeper, dials and lets waiting jobs time
 //! out. What is *not* here: how a connection talks (`dot`, `doh`), and which server to ask after a failure.
 
+use super::idle::Closer;
 use super::queue::{Nudge, Queue, SWEEP_INTERVAL, Step};
 use super::{Exchange, Handshake, Surroundings, Ticket, Transport, TransportError};
 use crate::clock;
@@ -20,10 +21,6 @@ use tokio_util::sync::CancellationToken;
 const STOP_GRACE: Duration = Duration::from_secs(1);
 /// How long a connector may overrun the dial's deadline before it is given up.
 const DIAL_SLACK: Duration = Duration::from_millis(100);
-
-/// A connection closes itself after so long without a query. Long enough that the first query after a quiet minute finds it
-/// open; many servers close earlier (public ones after 4 to 30 s), which is no failure.
-pub(super) const IDLE: Duration = Duration::from_secs(120);
 
 /// Makes connections of one protocol to one server.
 pub(crate) trait Connector: Debug + Send + Sync + 'static {
@@ -184,6 +181,18 @@ impl Outlet {
     /// jobs back and ends, without a farewell that would reach nobody. Cancel safe.
     pub(crate) fn abandoned(&self) -> impl Future<Output = ()> + Send + use<> {
         self.era.clone().cancelled_owned()
+    }
+
+    /// Returns how long to keep the connection without a query.
+    pub(crate) fn idle_limit(&self) -> Duration {
+        self.shared.lock().idle_limit()
+    }
+
+    /// Tells that the connection ended after it was quiet for so long, with nothing in flight.
+    pub(crate) fn ended_quietly(&self, closer: Closer, quiet: Duration) {
+        if !self.era.is_cancelled() {
+            self.shared.lock().ended_quietly(self.number, closer, quiet);
+        }
     }
 
     /// The connection ended before this job was answered: once more on a fresh connection, or `Closed`.

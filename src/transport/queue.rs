@@ -4,6 +4,7 @@
 //! A job waits in the queue until a connection with room takes it. When every connection is full, or none is open, it is
 //! *stuck*, and the keeper is called: it dials if it may, and lets jobs time out.
 
+use super::idle::{Closer, Habit};
 use super::pool::Job;
 use super::{Handshake, TransportError};
 use std::collections::VecDeque;
@@ -17,6 +18,9 @@ pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between dials: a network that is back must not be missed for long.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A connection that was given so many queries is worth another one in its place.
+const POPULAR: usize = 4;
 
 /// Whom to wake.
 #[derive(Debug, Default)]
@@ -59,6 +63,8 @@ pub(super) struct Queue {
     handshakes: (u64, u64),
     /// Cancelled when the network is another one; dials and connections of before end with it.
     era: CancellationToken,
+    /// How long the server keeps quiet connections.
+    habit: Habit,
     /// The connector has still to forget the network of before.
     afresh: bool,
 }
@@ -92,6 +98,8 @@ struct Open {
     gave_back: bool,
     /// It answered a query.
     answered: bool,
+    /// Jobs it was given.
+    taken: usize,
     /// It ends because the network is gone, which is not the server's fault.
     abandoned: bool,
 }
@@ -222,6 +230,20 @@ impl Queue {
         self.connections.iter_mut().filter_map(Open::rouse).collect()
     }
 
+    /// Returns how long a connection is kept without a query.
+    pub(super) fn idle_limit(&self) -> Duration {
+        self.habit.limit()
+    }
+
+    /// Learns from a quiet end. A connection that was of much use is replaced at once, so that the next query need not wait
+    /// for a handshake; the one in its place is not, unless it is of use as well.
+    pub(super) fn ended_quietly(&mut self, number: u64, closer: Closer, quiet: Duration) {
+        self.habit.learn(closer, quiet);
+        let popular = self.connection(number).is_some_and(|connection| connection.taken >= POPULAR);
+        let alone = !self.connections.iter().any(|other| other.number != number && other.is_open());
+        self.warm |= popular && alone && self.habit.is_known() && !self.draining;
+    }
+
     /// Begins a new era: gives every connection up and forgets failures and their pause. Returns the token of the era that
     /// is over, to be cancelled.
     pub(super) fn reset(&mut self) -> CancellationToken {
@@ -234,6 +256,7 @@ impl Queue {
         self.watching = false;
         self.failures = 0;
         self.pause = None;
+        self.habit = Habit::default();
         std::mem::take(&mut self.era)
     }
 
@@ -291,6 +314,7 @@ impl Queue {
         now: Instant,
     ) -> Vec<Job> {
         let mut expired = Vec::new();
+        let before = jobs.len();
         let mut room = if self.connection(number).is_some_and(|c| c.is_open()) { room } else { 0 };
         while room > 0 {
             let fresh = self.again.front().is_some_and(|again| again.after < number);
@@ -304,6 +328,9 @@ impl Queue {
                 }
                 None => break,
             }
+        }
+        if let Some(connection) = self.connection(number) {
+            connection.taken += jobs.len().saturating_sub(before);
         }
         expired
     }
@@ -398,6 +425,7 @@ impl Queue {
             phase: Phase::Busy,
             gave_back: false,
             answered: false,
+            taken: 0,
             abandoned: false,
         });
         number

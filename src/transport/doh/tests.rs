@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::settings::{DohMethod, Host, Limits, Roots, TlsSettings, TlsVersion};
-use crate::transport::pool::IDLE;
+use crate::transport::idle::IDLE;
 use crate::transport::tls::{TlsContext, provider};
 use crate::transport::{Lookup, Received, exchange};
 use crate::wire::response::ResponseFault;
