@@ -5,7 +5,7 @@
 //! Transport ── Pool ─┬─ queue   what waits, who takes it, when to dial
 //!                    ├─ dot     framed messages over TLS, by the ID table of mux; plain shares it over TCP
 //!                    └─ doh     HTTP/2
-//!                       dial ── tls   streams for both
+//!                       dial ── tls   streams for both; certificate_time judges dates
 //! ```
 
 #[doc(hidden)]
