@@ -45,7 +45,9 @@ impl Flights {
         let sink: Arc<dyn CompletionSink> = self.completions();
         let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
         let Some(server) = flight.next_server(reason, now) else {
-            if !flight.is_waiting() {
+            // With an answer to pass on, nobody waits for servers that have had their time.
+            let settled = flight.fallback.is_some() && !flight.is_patient();
+            if settled || !flight.is_waiting() {
                 let ending = flight.last_resort();
                 self.end(slot, ending, now);
             }
@@ -212,7 +214,7 @@ impl Flight {
             if had_its_time {
                 sent.state = SentState::Late;
                 impatient = true;
-                self.snapshot.blame(self.group, sent.server, now);
+                self.snapshot.blame(self.group, sent, now);
             }
         }
         impatient
@@ -220,11 +222,13 @@ impl Flight {
 }
 
 impl Snapshot {
-    /// Counts a time-out against a server.
-    fn blame(&self, group: usize, server: usize, now: Instant) {
+    /// Counts a time-out against a server, unless it has answered others meanwhile: then the name is slow, not the server.
+    fn blame(&self, group: usize, sent: &Sent, now: Instant) {
         let entry = self.groups.get(group);
-        if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(server)) {
-            server.observe(Sample::TimedOut, now);
+        if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(sent.server)) {
+            if !server.has_answered_since(sent.at) {
+                server.observe(Sample::TimedOut, now);
+            }
             server.counters().failed("timeout");
         }
     }
