@@ -1,5 +1,15 @@
 //! The built program from the shell: what it prints where, and how it exits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::excessive_nesting,
+    clippy::missing_docs_in_private_items,
+    reason = "a broken assumption must end a test, and its table is its documentation"
+)]
+
 mod support;
 
 use assert_cmd::assert::OutputAssertExt as _;

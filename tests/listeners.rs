@@ -1,5 +1,15 @@
 //! What clients see of the listeners: sizes, truncation, pipelining, bad queries, access. Records are elsewhere.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::excessive_nesting,
+    clippy::missing_docs_in_private_items,
+    reason = "a broken assumption must end a test, and its table is its documentation"
+)]
+
 mod support;
 
 use support::client::{Client, receive};

@@ -1,6 +1,16 @@
 //! Records through the gateway: what the server said is what the client gets, octet for octet. Nothing about caching
 //! or failures.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::excessive_nesting,
+    clippy::missing_docs_in_private_items,
+    reason = "a broken assumption must end a test, and its table is its documentation"
+)]
+
 mod support;
 
 use support::gateway::{Gateway, setup};

@@ -1,6 +1,16 @@
 //! Reload and stop: what is kept, what changes, and that nobody who waits is forgotten. In this process where that
 //! tells enough, with the built program where signals are the point.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::excessive_nesting,
+    clippy::missing_docs_in_private_items,
+    reason = "a broken assumption must end a test, and its table is its documentation"
+)]
+
 mod support;
 
 use support::binary::Running;

@@ -1,6 +1,16 @@
 //! Everything that can be wrong with a server, as a table: with a second server the client gets its answer, without
 //! one it is told why, and a server that cannot prove who it is never sees a query.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::excessive_nesting,
+    clippy::missing_docs_in_private_items,
+    reason = "a broken assumption must end a test, and its table is its documentation"
+)]
+
 mod support;
 
 use support::authority::Certificate;

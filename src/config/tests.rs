@@ -604,6 +604,19 @@ fn errors_of_variables_and_flags_point_into_them() {
     assert!(errors.to_string().contains("did you mean VEILDNS_CACHE__MAX_SIZE?"));
 }
 
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_of_our_name_are_not_ours() {
+    let overrides = environment(&[
+        ("VEILDNS_SERVICE_HOST", "10.0.0.1"),
+        ("VEILDNS_SERVICE_PORT_DNS", "53"),
+        ("VEILDNS_PORT", "udp://10.0.0.1:53"),
+        ("VEILDNS_PORT_53_UDP_ADDR", "10.0.0.1"),
+    ]);
+    assert!(with_overrides("", overrides).is_ok());
+    // This one somebody wrote, and it does nothing.
+    assert!(with_overrides("", environment(&[("VEILDNS_PORT", "53")])).is_err());
+}
+
 /// The files that come with the program.
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)

@@ -11,7 +11,7 @@
 
 use super::dial::{Dial, TcpDial};
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
+use super::pool::{Connection, Connector, IDLE, Job, Outlet, Pool, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
@@ -27,8 +27,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
 
-/// How long a connection without queries is kept (RFC 7766 §6.2.3: on the order of seconds).
-const IDLE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent after a query before it is doubted: a peer behind a dead path often goes on
 /// looking alive to TCP. New queries then get a fresh connection, while this one still waits for its own.
 const SILENCE: Duration = Duration::from_secs(1);

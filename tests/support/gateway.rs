@@ -85,7 +85,9 @@ impl Setup {
     /// Writes it.
     pub fn text(&self) -> String {
         let names: Vec<String> = self.names.iter().map(|name| format!("\"{name}\"")).collect();
-        format!("listen = {}\nupstreams = [{}]\n{}{}", self.listen, names.join(", "), self.top, self.tables)
+        let upstreams =
+            if names.is_empty() { String::new() } else { format!("upstreams = [{}]\n", names.join(", ")) };
+        format!("listen = {}\n{upstreams}{}{}", self.listen, self.top, self.tables)
     }
 
     /// Writes it to a file.

@@ -15,6 +15,7 @@
     clippy::disallowed_methods,
     reason = "real sockets run in real time, and servers of tests end with their process"
 )]
+#![allow(clippy::excessive_nesting, reason = "a server is tasks within loops within tasks")]
 #![allow(
     missing_docs,
     clippy::missing_docs_in_private_items,

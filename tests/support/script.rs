@@ -212,6 +212,9 @@ impl Reply {
     }
 }
 
+/// Method and headers of a request.
+pub type HttpRequest = (String, Vec<(String, String)>);
+
 /// What a server remembers.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -220,7 +223,7 @@ pub struct Log {
     /// Every octet that came on a TCP connection, before TLS.
     raw: Mutex<Vec<u8>>,
     /// HTTP method and content of each request's headers.
-    requests: Mutex<Vec<(String, Vec<(String, String)>)>>,
+    requests: Mutex<Vec<HttpRequest>>,
     connections: AtomicUsize,
     handshakes: AtomicUsize,
     resumed: AtomicUsize,
@@ -253,7 +256,7 @@ impl Log {
         self.raw.lock().unwrap().clone()
     }
 
-    pub fn requests(&self) -> Vec<(String, Vec<(String, String)>)> {
+    pub fn requests(&self) -> Vec<HttpRequest> {
         self.requests.lock().unwrap().clone()
     }
 

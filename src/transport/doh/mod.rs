@@ -4,7 +4,7 @@
 
 mod connection;
 mod meter;
-mod request;
+pub(super) mod request;
 mod response;
 #[cfg(test)]
 mod tests;
