@@ -1,9 +1,15 @@
 //! Tells the program its commit and its crypto provider, for `veildns version`.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-changed=.git/HEAD");
+    // HEAD says which branch, its log when that moved. A file that is not there would mean a build each time.
+    for file in [".git/HEAD", ".git/logs/HEAD", "build.rs"] {
+        if Path::new(file).exists() {
+            println!("cargo:rerun-if-changed={file}");
+        }
+    }
     println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
     let commit = std::env::var("BUILD_COMMIT").ok().or_else(commit).unwrap_or_else(|| "no commit".to_owned());
     println!("cargo:rustc-env=BUILD_COMMIT={commit}");

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use std::io::Write;
 use std::process::ExitCode;
 use veildns::cli::{Cli, exit};
 
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
     match veildns::control::command(cli.into_command()) {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("veildns: {}", error.message());
+            // Nobody may be reading; the exit code says it too.
+            let _ = writeln!(std::io::stderr(), "veildns: {}", error.message());
             error.exit_code().into()
         }
     }

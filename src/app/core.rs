@@ -56,8 +56,10 @@ struct Servers {
 struct ServerKey {
     /// The server.
     spec: Arc<ServerSpec>,
-    /// Roots and versions.
+    /// Roots and versions, by name.
     tls: TlsSettings,
+    /// The roots themselves: a file may have been replaced.
+    trust: u64,
     /// How long a dial may take.
     connect: Duration,
     /// Bounds of its pool.
@@ -110,8 +112,8 @@ impl Core {
         let tls = Arc::new(TlsContext::load(&settings.tls).map_err(StartError::Roots)?);
         let mut servers = Servers::default();
         for spec in &settings.servers {
-            let upstream = self.server(spec, settings, &tls)?;
-            servers.by_key.insert(ServerKey::new(spec, settings), Arc::clone(&upstream));
+            let (key, upstream) = self.server(spec, settings, &tls)?;
+            servers.by_key.insert(key, Arc::clone(&upstream));
             servers.in_order.push(upstream);
         }
         let groups = settings.groups.iter().map(|group| {
@@ -123,15 +125,17 @@ impl Core {
         Ok(Prepared { servers, groups })
     }
 
-    /// Returns the server in use that equals `spec`, or a new one.
+    /// Returns the server in use that equals `spec`, or a new one; with its key.
     fn server(
         &self,
         spec: &Arc<ServerSpec>,
         settings: &Settings,
         tls: &Arc<TlsContext>,
-    ) -> Result<Arc<Upstream>, StartError> {
-        if let Some(known) = self.locked().by_key.get(&ServerKey::new(spec, settings)) {
-            return Ok(Arc::clone(known));
+    ) -> Result<(ServerKey, Arc<Upstream>), StartError> {
+        let fail = |source| StartError::Server { server: spec.name.clone(), source };
+        let key = ServerKey::new(spec, settings, tls.trust(spec).map_err(fail)?);
+        if let Some(known) = self.locked().by_key.get(&key) {
+            return Ok((key, Arc::clone(known)));
         }
         let runtime = self.runtime.get().cloned().unwrap_or_else(Handle::current);
         let lookup: Arc<dyn Lookup> = Arc::<Bootstrap>::clone(&self.bootstrap);
@@ -144,16 +148,16 @@ impl Core {
             connect_timeout: settings.timeouts.connect,
             limits: Arc::new(settings.limits.clone()),
         };
-        let transport = transport::build(spec, &around)
-            .map_err(|source| StartError::Server { server: spec.name.clone(), source })?;
+        let transport = transport::build(spec, &around).map_err(fail)?;
         let counters = self.telemetry.upstream(&spec.name);
-        Ok(Arc::new(Upstream::new(Arc::clone(spec), transport, counters)))
+        Ok((key, Arc::new(Upstream::new(Arc::clone(spec), transport, counters))))
     }
 
     /// Puts a prepared configuration in force; servers that are gone finish what they have and close.
     pub fn adopt(&self, prepared: Prepared, settings: &Settings) {
         let Prepared { servers, groups } = prepared;
-        self.bootstrap.set_servers(&servers.in_order);
+        // Only the default group's: a server of some names only must not be told of others.
+        self.bootstrap.set_servers(groups.first().map_or(&[], |group| &group.upstreams));
         self.cache.reconfigure(&settings.cache);
         if let Some(runtime) = self.runtime.get() {
             probe::start(&groups, runtime, &self.tasks, &servers.probes);
@@ -224,13 +228,22 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    /// Ends what nobody waited for: a runtime that outlives this keeps no task of ours.
+    fn drop(&mut self) {
+        self.locked().probes.cancel();
+        self.cancel.cancel();
+    }
+}
+
 impl ServerKey {
     /// Makes the key of a server under these settings.
-    fn new(spec: &Arc<ServerSpec>, settings: &Settings) -> Self {
+    fn new(spec: &Arc<ServerSpec>, settings: &Settings, trust: u64) -> Self {
         let limits = &settings.limits;
         Self {
             spec: Arc::clone(spec),
             tls: settings.tls.clone(),
+            trust,
             connect: settings.timeouts.connect,
             bounds: (limits.dot_streams, limits.max_connections, limits.pool_queue),
         }

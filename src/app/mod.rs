@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 /// A gateway that answers.
@@ -53,15 +53,15 @@ struct MetricsPage {
     wanted: SocketAddr,
     /// As bound.
     bound: SocketAddr,
-    /// Ends it.
-    cancel: CancellationToken,
+    /// Ends it when dropped: the page's reader keeps the rest of the gateway.
+    _cancel: DropGuard,
 }
 
 /// The upstream runtime's own thread.
 #[derive(Debug)]
 struct UpstreamThread {
-    /// Ends its runtime.
-    stop: CancellationToken,
+    /// Ends its runtime, when dropped.
+    stop: DropGuard,
     /// The thread.
     thread: JoinHandle<()>,
 }
@@ -156,21 +156,12 @@ impl Gateway {
         // What can fail comes first, and each step can be undone: sockets are bound before anything is swapped.
         let prepared = self.core.prepare(&settings)?;
         let metrics = self.changed_metrics(&settings, control)?;
-        let report = match self.workers.listen(&settings.listen) {
-            Ok(report) => report,
-            Err(error) => {
-                if let Some(Some(page)) = metrics {
-                    page.cancel.cancel();
-                }
-                return Err(error.into());
-            }
-        };
+        // The new page, if there is one, ends with an error here.
+        let report = self.workers.listen(&settings.listen)?;
         self.core.adopt(prepared, &settings);
         self.access.store(Arc::new(AccessList::new(&settings.access)));
-        if let Some(page) = metrics
-            && let Some(old) = std::mem::replace(&mut self.metrics, page)
-        {
-            old.cancel.cancel();
+        if let Some(page) = metrics {
+            self.metrics = page;
         }
         let needs_restart = needs_restart(&self.settings, &settings);
         self.settings = settings;
@@ -210,7 +201,7 @@ impl Gateway {
         let gauges = Arc::new(GaugeReader::new(Arc::clone(&self.core), Arc::clone(&self.ready)));
         let telemetry = Arc::clone(self.core.telemetry());
         self.pages.spawn_on(export::serve(listener, telemetry, gauges, cancel.clone()), control);
-        Ok(Some(MetricsPage { wanted, bound, cancel }))
+        Ok(Some(MetricsPage { wanted, bound, _cancel: cancel.drop_guard() }))
     }
 
     /// Stops taking queries; those that wait still get their answers.
@@ -231,9 +222,7 @@ impl Gateway {
         let deadline = crate::clock::now() + limit;
         self.workers.stop_accepting();
         self.core.stop(limit);
-        if let Some(page) = self.metrics {
-            page.cancel.cancel();
-        }
+        drop(self.metrics);
         self.workers.join(deadline);
         if let Some(upstream) = self.upstream_thread {
             upstream.join();
@@ -251,12 +240,12 @@ impl UpstreamThread {
         let thread = std::thread::Builder::new()
             .name("upstream".to_owned())
             .spawn(move || runtime.block_on(stopped.cancelled_owned()))?;
-        Ok((handle, Self { stop, thread }))
+        Ok((handle, Self { stop: stop.drop_guard(), thread }))
     }
 
     /// Ends the thread.
     fn join(self) {
-        self.stop.cancel();
+        drop(self.stop);
         if self.thread.join().is_err() {
             tracing::error!("the upstream thread panicked");
         }

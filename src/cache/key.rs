@@ -40,7 +40,7 @@ impl<'a> KeyRef<'a> {
 
     /// Returns the hash of the key, letter case left out. The builder is seeded per process, so that a stranger cannot
     /// choose names that collide.
-    pub(crate) fn hash_with(&self, builder: &DefaultHashBuilder) -> u64 {
+    pub fn hash_with(&self, builder: &DefaultHashBuilder) -> u64 {
         let mut hasher = builder.build_hasher();
         let name = self.question.name.as_bytes();
         let (words, rest) = name.as_chunks();

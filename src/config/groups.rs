@@ -6,7 +6,7 @@ use super::document::{Node, Value};
 use super::error::{Fault, Faults, nearest};
 use super::section::Section;
 use super::servers::Servers;
-use super::settings::{GroupSpec, Listen, RouteSpec, StrategyKind};
+use super::settings::{GroupSpec, Listen, MAX_MEMBERS, RouteSpec, StrategyKind};
 use super::values;
 use std::collections::HashSet;
 
@@ -120,6 +120,10 @@ fn read_group<'a>(
     });
     if items.is_empty() && !draft.broken {
         faults.push(node.fault(format!("{key} is empty"), "expected at least one server"));
+    }
+    if let Some(first_too_many) = items.get(MAX_MEMBERS) {
+        let message = format!("{key}: a group has at most {MAX_MEMBERS} servers");
+        faults.push(first_too_many.fault(message, "from here on they would never be asked"));
     }
     for item in items {
         match faults.keep(servers.resolve(item).map_err(|fault| fault.of_key(&key))).flatten() {

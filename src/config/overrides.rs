@@ -26,7 +26,10 @@ pub struct Overrides {
 impl Overrides {
     /// Takes the variables that are ours out of `variables` (such as `std::env::vars_os` made text).
     pub fn with_environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.environment = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let ours = |(name, value): &(String, String)| {
+            name.strip_prefix(PREFIX).is_some_and(|rest| !is_of_kubernetes(rest, value))
+        };
+        self.environment = variables.into_iter().filter(ours).collect();
         self.environment.sort();
         self
     }
@@ -50,6 +53,13 @@ impl Overrides {
             set(root, &["log", "level"], node, &place);
         }
     }
+}
+
+/// True for a variable that Kubernetes sets in every container beside a service called "veildns". None of our keys begins so.
+fn is_of_kubernetes(rest: &str, value: &str) -> bool {
+    rest.starts_with("SERVICE_")
+        || rest.starts_with("PORT_")
+        || (rest == "PORT" && (value.starts_with("tcp://") || value.starts_with("udp://")))
 }
 
 /// Adds a flag to the texts and returns its value.

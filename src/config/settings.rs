@@ -160,6 +160,9 @@ pub enum DohMethod {
     Get,
 }
 
+/// Servers of one group at most: more make no query better, and this many can be put in order without an allocation.
+pub const MAX_MEMBERS: usize = 16;
+
 /// A group of servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupSpec {

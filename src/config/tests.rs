@@ -314,6 +314,16 @@ fn every_preset_can_be_an_upstream() {
 }
 
 #[test]
+fn a_group_of_more_servers_than_are_ever_asked_is_an_error() {
+    let servers =
+        |count: u8| (1..=count).map(|n| format!("\"tls://192.0.2.{n}\"")).collect::<Vec<_>>().join(", ");
+    assert_eq!(good(&format!("upstreams = [{}]", servers(16))).groups[0].members.len(), 16);
+    let errors = bad(&format!("upstreams = [{}]", servers(17)));
+    assert!(errors[0].ends_with("upstreams: a group has at most 16 servers"), "{errors:?}");
+    assert_eq!(errors.len(), 1);
+}
+
+#[test]
 fn every_limit_can_be_set() {
     for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
         let value = if key.kind == keys::Kind::Integer { "7" } else { "\"7s\"" };
@@ -592,6 +602,19 @@ fn errors_of_variables_and_flags_point_into_them() {
         ]
     );
     assert!(errors.to_string().contains("did you mean VEILDNS_CACHE__MAX_SIZE?"));
+}
+
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_of_our_name_are_not_ours() {
+    let overrides = environment(&[
+        ("VEILDNS_SERVICE_HOST", "10.0.0.1"),
+        ("VEILDNS_SERVICE_PORT_DNS", "53"),
+        ("VEILDNS_PORT", "udp://10.0.0.1:53"),
+        ("VEILDNS_PORT_53_UDP_ADDR", "10.0.0.1"),
+    ]);
+    assert!(with_overrides("", overrides).is_ok());
+    // This one somebody wrote, and it does nothing.
+    assert!(with_overrides("", environment(&[("VEILDNS_PORT", "53")])).is_err());
 }
 
 /// The files that come with the program.

@@ -15,10 +15,11 @@ use crate::app::error::StartError;
 use crate::cli::{Cli, Command, exit};
 use crate::config::error::{Appearance, ConfigErrors};
 use crate::listener::bind::BindErrorKind;
+use crate::telemetry::logging;
 use clap::CommandFactory;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use thiserror::Error;
 
@@ -94,8 +95,7 @@ impl CommandError {
     pub fn message(&self) -> String {
         match self {
             Self::Config(errors) | Self::Run(RunError::Config(errors)) => {
-                let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-                let appearance = if coloured { Appearance::Coloured } else { Appearance::Plain };
+                let appearance = if logging::colours() { Appearance::Coloured } else { Appearance::Plain };
                 format!("the configuration cannot be used\n{}", errors.render(appearance))
             }
             Self::Run(_) | Self::Query(_) | Self::Start(_) | Self::Output(_) => lines(self),
@@ -114,6 +114,7 @@ impl CommandError {
 }
 
 /// Returns the exit code for a gateway that does not start.
+#[expect(clippy::wildcard_enum_match_arm, reason = "kinds of std are open-ended")]
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind(error) => match &error.kind {

@@ -250,3 +250,32 @@ fn record_json(record: &RecordText) -> Value {
     let RecordText { owner, ttl, class, rtype, rdata } = record;
     json!({ "name": owner, "ttl": ttl, "class": class, "type": rtype, "data": rdata })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_text;
+    use std::path::Path;
+    use std::sync::mpsc;
+
+    /// Runs `what` on a thread of its own, so that one which never ends fails the test.
+    fn ends<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, wait) = mpsc::channel();
+        std::thread::spawn(move || done.send(what()));
+        wait.recv_timeout(Duration::from_secs(20)).expect("it should end")
+    }
+
+    #[test]
+    fn asking_once_ends_whether_or_not_there_is_an_answer() {
+        let refusing = "upstreams = [\"tls://127.0.0.1:1\"]";
+        for (name, answered) in [("localhost", true), ("www.example", false)] {
+            let report = ends(move || {
+                let settings = from_text(refusing, Path::new(".")).unwrap();
+                let name: Name = name.parse().unwrap();
+                let question = QuestionRef { name: name.view(), rtype: RecordType::A, class: Class::IN };
+                ask(&settings, &question, false).unwrap()
+            });
+            assert_eq!(report.got_answer(), answered);
+        }
+    }
+}

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::Interval;
 use tracing::{error, info, warn};
 
@@ -46,7 +47,6 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let telemetry = Telemetry::new();
-    let drain = settings.limits.drain_timeout;
     open_query_log(&telemetry, &settings)?;
     let mut control = {
         let _inside = runtime.enter();
@@ -56,16 +56,32 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     };
     control.announce();
     let at_once = runtime.block_on(control.serve());
-    let Control { gateway, .. } = control;
-    if at_once {
+    let Control { gateway, signals, .. } = control;
+    if at_once || runtime.block_on(stop(gateway, signals)) {
         info!("stopped at once");
-        return Ok(());
+    } else {
+        info!("stopped");
     }
-    let telemetry = Arc::clone(gateway.core().telemetry());
-    gateway.stop(drain);
-    telemetry.close_query_log();
-    info!("stopped");
     Ok(())
+}
+
+/// Ends everything on a thread of its own, so that a further signal is heard meanwhile; true when one came first.
+async fn stop(gateway: Gateway, mut signals: Signals) -> bool {
+    let limit = gateway.settings().limits.drain_timeout;
+    let telemetry = Arc::clone(gateway.core().telemetry());
+    let (done, stopped) = oneshot::channel::<()>();
+    let stopping = std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
+        gateway.stop(limit);
+        telemetry.close_query_log();
+        drop(done);
+    });
+    if stopping.is_err() {
+        return true;
+    }
+    tokio::select! {
+        _ = stopped => false,
+        () = signals.stop() => true,
+    }
 }
 
 /// The running gateway and the operator's ways to it.
@@ -229,20 +245,23 @@ impl Control {
 
 /// Opens the query log of `settings`, or closes it.
 fn open_query_log(telemetry: &Telemetry, settings: &Settings) -> Result<(), StartError> {
-    telemetry.open_query_log(&settings.log.queries, settings.limits.query_log_queue).map_err(|source| {
-        let path = match &settings.log.queries {
-            QueryLog::File(path) => path.clone(),
-            QueryLog::Off | QueryLog::Stdout => "stdout".into(),
-        };
-        StartError::QueryLog { path, source }
-    })
+    let log = &settings.log.queries;
+    telemetry.open_query_log(log, settings.limits.query_log_queue).map_err(|source| not_opened(log, source))
 }
 
 /// Finds out whether the query log of `settings` can be written, before anything is changed for it.
 fn try_query_log(settings: &Settings) -> Result<(), StartError> {
-    let QueryLog::File(path) = &settings.log.queries else { return Ok(()) };
-    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).map_err(|source| StartError::QueryLog { path: path.clone(), source })
+    let log = &settings.log.queries;
+    Telemetry::try_query_log(log).map_err(|source| not_opened(log, source))
+}
+
+/// Makes the error of a query log that cannot be opened.
+fn not_opened(log: &QueryLog, source: io::Error) -> StartError {
+    let path = match log {
+        QueryLog::File(path) => path.clone(),
+        QueryLog::Off | QueryLog::Stdout => "stdout".into(),
+    };
+    StartError::QueryLog { path, source }
 }
 
 /// Returns where settings came from, for the start-up line.

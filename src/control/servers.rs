@@ -5,7 +5,7 @@ use super::table::table;
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
 use crate::cli::{RunArgs, UpstreamsArgs, exit};
-use crate::config::settings::Settings;
+use crate::config::settings::{MAX_MEMBERS, Settings};
 use crate::config::{from_text, presets};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging;
@@ -82,7 +82,13 @@ pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
 fn all_presets() -> Result<Settings, CommandError> {
     let usable = presets::all().iter().filter(|preset| !preset.needs_account());
     let names: Vec<String> = usable.map(|preset| format!("{:?}", preset.name)).collect();
-    Ok(from_text(&format!("upstreams = [{}]", names.join(", ")), Path::new("."))?)
+    // As many groups as it takes: which group a server is in makes no difference here.
+    let lists = names.chunks(MAX_MEMBERS).map(|chunk| format!("upstreams = [{}]\n", chunk.join(", ")));
+    let text: String = lists
+        .enumerate()
+        .map(|(number, list)| if number == 0 { list } else { format!("[group.more-{number}]\n{list}") })
+        .collect();
+    Ok(from_text(&text, Path::new("."))?)
 }
 
 /// Probes every server of `settings`, all at once, showing progress on a terminal.
@@ -234,4 +240,28 @@ fn millis(time: Duration) -> String {
 /// Returns a word for a flag.
 fn yes(flag: bool) -> String {
     if flag { "yes" } else { "no" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn all_presets_are_more_than_one_group_holds_and_still_probed() {
+        let usable = presets::all().iter().filter(|preset| !preset.needs_account()).count();
+        assert!(usable > MAX_MEMBERS);
+        assert_eq!(all_presets().unwrap().servers.len(), usable);
+    }
+
+    #[test]
+    fn probing_ends_when_nobody_answers() {
+        let (done, wait) = mpsc::channel();
+        std::thread::spawn(move || {
+            let settings = from_text("upstreams = [\"tls://127.0.0.1:1\"]", Path::new(".")).unwrap();
+            done.send(probe_all(&settings).unwrap())
+        });
+        let sightings = wait.recv_timeout(Duration::from_secs(20)).expect("it should end");
+        assert!(sightings.iter().all(|sighting| sighting.result.is_err()));
+    }
 }

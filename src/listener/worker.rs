@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 /// The running workers.
@@ -36,8 +36,8 @@ pub struct Workers<A: Answer = Resolver> {
     open: Mutex<HashMap<SocketAddr, Open>>,
     /// Ends reading and accepting everywhere.
     stop: CancellationToken,
-    /// Ends the threads.
-    end: CancellationToken,
+    /// Ends the threads, also when these workers are dropped without `join`.
+    end: DropGuard,
     /// Every task of the listener.
     tasks: TaskTracker,
 }
@@ -89,6 +89,8 @@ impl<A: Answer> Workers<A> {
     pub fn start(count: usize, context: Context<A>) -> io::Result<Self> {
         let context = Arc::new(context);
         let end = CancellationToken::new();
+        // From here on: a thread that was started ends even if the next one cannot be.
+        let ending = end.clone().drop_guard();
         let first = Worker::start(0, &context, &end)?;
         let handle = first.handle.clone();
         let mut workers = vec![first];
@@ -102,7 +104,7 @@ impl<A: Answer> Workers<A> {
             connections: Connections::new(limits.tcp_connections, limits.tcp_connections_per_client),
             open: Mutex::default(),
             stop: CancellationToken::new(),
-            end,
+            end: ending,
             tasks: TaskTracker::new(),
         })
     }
@@ -176,7 +178,7 @@ impl<A: Answer> Workers<A> {
         if wait.recv_timeout(deadline.saturating_duration_since(clock::now())).is_err() {
             tracing::warn!(tasks = self.tasks.len(), "stopping although clients are still being served");
         }
-        self.end.cancel();
+        drop(self.end);
         for worker in self.workers {
             if worker.thread.join().is_err() {
                 tracing::error!("a worker thread ended by a panic");

@@ -1,7 +1,8 @@
 //! Names that no public server may be asked for: special-use names
 //! ([RFC 6761](https://www.rfc-editor.org/rfc/rfc6761) and its followers) and the locally served zones of
 //! [RFC 6303](https://www.rfc-editor.org/rfc/rfc6303). They are answered here, so that names of a home network and
-//! of other naming systems stay private. What the operator routes to a group is the operator's, and passes.
+//! of other naming systems stay private. What the operator routes to a group is the operator's, and passes; a type that the
+//! route leaves out has no data.
 
 use super::name_set::NameMap;
 use super::{Rule, Verdict};
@@ -94,8 +95,8 @@ const LOOPBACK_V6: &str = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0
 pub(super) struct SpecialUse {
     /// What is answered here.
     zones: NameMap<Zone>,
-    /// What the operator routes.
-    routed: NameMap<()>,
+    /// What the operator routes: the types of each suffix; an empty list is all of them.
+    routed: NameMap<Vec<RecordType>>,
 }
 
 impl SpecialUse {
@@ -107,10 +108,15 @@ impl SpecialUse {
                 zones.insert(apex.clone(), Zone { apex, content });
             }
         }
-        let mut routed = NameMap::new();
-        for domain in routes.iter().flat_map(|route| &route.domains) {
-            if !domain.view().is_root() {
-                routed.insert(domain.clone(), ());
+        let mut routed: NameMap<Vec<RecordType>> = NameMap::new();
+        for route in routes {
+            for domain in route.domains.iter().filter(|domain| !domain.view().is_root()) {
+                let types = match routed.insert(domain.clone(), Vec::new()) {
+                    Some(known) if known.is_empty() || route.types.is_empty() => Vec::new(),
+                    Some(known) => known.into_iter().chain(route.types.iter().copied()).collect(),
+                    None => route.types.clone(),
+                };
+                routed.insert(domain.clone(), types);
             }
         }
         Self { zones, routed }
@@ -151,10 +157,18 @@ impl Rule for SpecialUse {
     fn on_query(&self, query: &QueryRef<'_>) -> Verdict {
         let question = query.question();
         let Some(zone) = self.zones.matches(question.name) else { return Verdict::Pass };
-        if zone.is_asked_of_its_parent(&question) || self.routed.matches(question.name).is_some() {
+        if zone.is_asked_of_its_parent(&question) {
             return Verdict::Pass;
         }
-        Verdict::Answer(Self::answer(zone, &question))
+        let mut routes = self.routed.matches_all(question.name).peekable();
+        if routes.peek().is_none() {
+            return Verdict::Answer(Self::answer(zone, &question));
+        }
+        if routes.any(|types| types.is_empty() || types.contains(&question.rtype)) {
+            return Verdict::Pass;
+        }
+        // The name may exist, but this type of it would go to servers that must not hear of it.
+        Verdict::Answer(local_negative(&question, Rcode::NOERROR, zone.apex.view(), LOCAL_TTL))
     }
 }
 
@@ -221,10 +235,15 @@ mod tests {
         SpecialUse::new(&[])
     }
 
-    /// A rule with a route of these domains.
-    fn routed(domains: &[&str]) -> SpecialUse {
+    /// A route of these domains and types.
+    fn route(domains: &[&str], types: &[RecordType]) -> RouteSpec {
         let domains = domains.iter().map(|domain| domain.parse().unwrap()).collect();
-        SpecialUse::new(&[RouteSpec { domains, types: vec![RecordType::A], group: 1 }])
+        RouteSpec { domains, types: types.to_vec(), group: 1 }
+    }
+
+    /// A rule with one route.
+    fn routed(domains: &[&str], types: &[RecordType]) -> SpecialUse {
+        SpecialUse::new(&[route(domains, types)])
     }
 
     /// True when the rule has no opinion.
@@ -334,15 +353,27 @@ mod tests {
     }
 
     #[test]
-    fn names_within_a_route_pass_whatever_its_types() {
-        let rule = routed(&["corp.internal", "10.in-addr.arpa"]);
+    fn names_and_types_of_a_route_pass() {
+        let rule = routed(&["corp.internal", "10.in-addr.arpa"], &[]);
         assert!(passes(&rule, "db.corp.internal", RecordType::MX));
         assert!(passes(&rule, "1.2.3.10.in-addr.arpa", RecordType::PTR));
         assert!(!passes(&rule, "db.internal", RecordType::A));
     }
 
     #[test]
+    fn types_that_a_route_leaves_out_stay_here_and_deny_no_name() {
+        // They would go to the default group, and with them a name of the home network to a public server.
+        let rule = routed(&["corp.internal"], &[RecordType::A]);
+        assert!(passes(&rule, "db.corp.internal", RecordType::A));
+        let answer = ask(&rule, "db.corp.internal", RecordType::HTTPS);
+        assert_eq!(answered(&answer), (Rcode::NOERROR, vec![]));
+        // A shorter route that takes the type is asked, as `resolver::route` has it.
+        let both = SpecialUse::new(&[route(&["corp.internal"], &[RecordType::A]), route(&["internal"], &[])]);
+        assert!(passes(&both, "db.corp.internal", RecordType::HTTPS));
+    }
+
+    #[test]
     fn a_route_of_the_root_takes_no_special_name() {
-        assert!(!passes(&routed(&["."]), "printer.local", RecordType::A));
+        assert!(!passes(&routed(&["."], &[]), "printer.local", RecordType::A));
     }
 }

@@ -5,7 +5,7 @@ use super::flights::Flights;
 use super::inbox::{Inbox, Work};
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ pub(super) async fn drive(mut flights: Flights, inbox: Arc<Inbox>, cancel: Cance
         .await;
         let now = crate::clock::now();
         if stop {
+            // What came since the last turn has clients too.
+            inbox.take(&mut work, Waker::noop());
+            flights.turn(&mut work, now);
             flights.end_all(now);
             return;
         }

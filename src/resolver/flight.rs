@@ -1,4 +1,5 @@
-//! One question on its way to the servers, and who waits for it: plain data. What happens to it is in `flights`.
+//! One question on its way to the servers, and who waits for it: plain data. What happens to it is in `attempts`
+//! and `endings`.
 //!
 //! ```text
 //! started --attempt--> waiting --answer that holds--> ended (stored, replied)
@@ -21,8 +22,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most attempts a flight may make, whatever the configuration says.
-pub(super) const MAX_ATTEMPTS: usize = 8;
+/// Most attempts a flight may make: the most that `limits.attempts` allows.
+pub(super) const MAX_ATTEMPTS: usize = 10;
 
 /// One question in progress.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Flight {
     pub(super) hash: u64,
     /// What is sent to servers.
     pub(super) query: Bytes,
+    /// Does the query name a client network? Then its answer is for that network, which the variant stands for.
+    pub(super) names_network: bool,
     /// Who waits.
     pub(super) waiters: Vec<(Waiter, Permit)>,
     /// What is said when nothing better comes in time.

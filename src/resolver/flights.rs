@@ -1,41 +1,37 @@
-//! All flights: identical questions share one, each goes from server to server until one answers, and its waiters are
-//! replied to. No socket, task or clock: `now`, work and completions go in; exchanges and replies come out.
+//! All flights: identical questions share one, each goes from server to server until one answers (`attempts`), and its
+//! waiters are replied to (`endings`). Here is the table of them, and how they begin. No socket, task or clock: `now`,
+//! work and completions go in; exchanges and replies come out.
 
+use super::attempts::Reason;
 use super::deadlines::Deadlines;
-use super::failure::{Cause, Failure};
-use super::flight::{Flight, MAX_ATTEMPTS, Sent, SentState};
-use super::inbox::{Completion, Inbox, Refresh, Work};
+use super::endings::Ending;
+use super::failure::Failure;
+use super::flight::Flight;
+use super::inbox::{Inbox, Refresh, Work};
 use super::outbox::Outbox;
 use super::permits::Permit;
-use super::waiter::{ReplyNote, Waiter};
-use super::{Pending, Resolver, STALE_TTL_SECS, question_octets, stale_ede};
+use super::waiter::Waiter;
+use super::{Pending, Resolver, question_octets};
 use crate::cache::Cache;
 use crate::cache::key::KeyRef;
-use crate::policy::Verdict;
 use crate::telemetry::counters::{Block, Telemetry};
-use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
-use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
+use crate::telemetry::outcome::{Outcome, QueryDetail, record};
+use crate::transport::CompletionSink;
 use crate::upstream::group::Attempts;
-use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
-use crate::upstream::{Sample, Upstream};
-use crate::wire::ede::Ede;
-use crate::wire::header::Rcode;
 use crate::wire::query::{QueryRef, SubnetOption, UpstreamQuery};
 use crate::wire::question::QuestionRef;
-use crate::wire::reply;
-use crate::wire::response::ResponseRef;
-use crate::wire::stored::{StoredAnswer, TtlRule};
+use crate::wire::stored::StoredAnswer;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Names a flight; a later one in the same slot has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FlightId {
+pub(super) struct FlightId {
     /// Its slot.
-    slot: u32,
+    pub(super) slot: u32,
     /// How often the slot was used, modulo 2^24.
-    generation: u32,
+    pub(super) generation: u32,
 }
 
 /// A place for a flight.
@@ -76,27 +72,6 @@ pub(super) struct Flights {
     block: Arc<Block>,
 }
 
-/// Why another server is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    /// No answer so far.
-    Unanswered,
-    /// An answer whose rcode is no result.
-    NoResult,
-}
-
-/// How a flight ends.
-enum Ending {
-    /// With an answer of a server.
-    Answer { answer: StoredAnswer, server: usize },
-    /// With a rule's word on a server's answer.
-    Refused { rcode: Rcode, ede: Ede },
-    /// With an old answer.
-    Stale(StoredAnswer),
-    /// With nothing.
-    Failed(Failure),
-}
-
 impl Flights {
     /// Makes the driver's state for a resolver.
     pub(super) fn new(resolver: &Resolver, now: Instant) -> Self {
@@ -118,7 +93,7 @@ impl Flights {
 
     /// Does all of `work`, leaving its lists empty, then what is due, then sends the replies.
     pub(super) fn turn(&mut self, work: &mut Work, now: Instant) {
-        // Completions first: their waiters have waited longest, and what they bring may answer the new ones.
+        // Completions first: their waiters have waited longest.
         for completion in work.completions.drain(..) {
             self.complete(completion, now);
         }
@@ -151,7 +126,13 @@ impl Flights {
         let question = query.question();
         let hash = KeyRef { question, variant: pending.variant }.hash_with(&self.hasher);
         match self.find(hash, &question, &pending) {
-            Some(slot) => self.board(slot, waiter, permit, now),
+            Some(slot) => {
+                let lent = self.lend_stale(slot, pending.stale);
+                self.board(slot, waiter, permit, now);
+                if lent {
+                    self.schedule(slot);
+                }
+            }
             None => {
                 let question = question_octets(&query);
                 let flight = self.new_flight(pending, question, hash, now);
@@ -186,6 +167,16 @@ impl Flights {
         self.by_key.find(hash, same).copied()
     }
 
+    /// Gives a flight that began without one (a refresh, say) the stale answer of a client that joins it. True when it
+    /// took it.
+    fn lend_stale(&mut self, slot: u32, stale: Option<StoredAnswer>) -> bool {
+        let Some(flight) = self.flight_mut(slot).filter(|flight| flight.stale.is_none()) else {
+            return false;
+        };
+        flight.stale = stale;
+        flight.stale.is_some()
+    }
+
     /// Adds a waiter to a flight, or replies at once: the stale answer when the others have had it, or that there are too many.
     fn board(&mut self, slot: u32, waiter: Waiter, permit: Permit, now: Instant) {
         let Some(flight) = self.slots.get_mut(index(slot)).and_then(|slot| slot.flight.as_mut()) else {
@@ -203,13 +194,15 @@ impl Flights {
     /// Makes the record of a flight.
     fn new_flight(&self, pending: Pending, question: Box<[u8]>, hash: u64, now: Instant) -> Option<Flight> {
         let Pending { snapshot, group, variant, subnet, stale } = pending;
+        let option = subnet
+            .as_ref()
+            .map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref()));
+        let names_network = matches!(option, SubnetOption::Content(_));
         let query = UpstreamQuery {
             question: QuestionRef::parse(&question)?,
             dnssec_ok: variant.dnssec_ok,
             checking_disabled: variant.checking_disabled,
-            subnet: subnet
-                .as_ref()
-                .map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref())),
+            subnet: option,
             padding: snapshot.padding,
         }
         .build();
@@ -222,6 +215,7 @@ impl Flights {
             question,
             hash,
             query,
+            names_network,
             waiters: Vec::new(),
             stale,
             stale_sent: false,
@@ -263,39 +257,6 @@ impl Flights {
         })
     }
 
-    /// Asks the next server; ends the flight when there is none and nothing is awaited any more.
-    fn attempt(&mut self, slot: u32, reason: Reason, now: Instant) {
-        let Some(place) = self.slots.get_mut(index(slot)) else { return };
-        let Some(flight) = place.flight.as_mut() else { return };
-        let Some(server) = flight.next_server(reason, now) else {
-            if !flight.is_waiting() {
-                let ending = flight.last_resort();
-                self.end(slot, ending, now);
-            }
-            return;
-        };
-        let number = flight.sent.len();
-        let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
-        let patience = upstream.attempt_timeout();
-        flight.sent.push(Sent { server, at: now, patience, state: SentState::Waiting });
-        let id = ticket_id(FlightId { slot, generation: place.generation }, number);
-        let sink: Arc<dyn CompletionSink> = self.inbox.clone();
-        let exchange = Exchange {
-            query: flight.query.clone(),
-            deadline: flight.deadline,
-            ticket: Ticket::new(sink, id),
-        };
-        upstream.submit(exchange, now);
-    }
-
-    /// Puts the flight's next time into the queue of deadlines.
-    fn schedule(&mut self, slot: u32) {
-        let Some(place) = self.slots.get(index(slot)) else { return };
-        if let Some(flight) = &place.flight {
-            self.deadlines.push(flight.next_at(), FlightId { slot, generation: place.generation });
-        }
-    }
-
     /// Looks after every flight whose time has come.
     fn expire(&mut self, now: Instant) {
         let mut due = std::mem::take(&mut self.due);
@@ -309,336 +270,75 @@ impl Flights {
         self.due = due;
     }
 
-    /// Does what is due for one flight: the end, the stale answer, another attempt.
-    fn on_time(&mut self, slot: u32, now: Instant) {
-        let Some(flight) = self.flight_mut(slot) else { return };
-        let give_stale = flight.stale_at().is_some_and(|at| at <= now);
-        let mut impatient = false;
-        for sent in flight.sent.iter_mut().filter(|sent| sent.state == SentState::Waiting) {
-            if sent.at + sent.patience <= now {
-                sent.state = SentState::Late;
-                impatient = true;
-                flight.causes.push((sent.server, Cause::TimedOut));
-                let entry = flight.snapshot.groups.get(flight.group);
-                if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(sent.server)) {
-                    server.observe(Sample::TimedOut, now);
-                    server.counters().failed("timeout");
-                }
-            }
-        }
-        if flight.deadline <= now {
-            let ending = flight.last_resort();
-            self.end(slot, ending, now);
-            return;
-        }
-        if give_stale {
-            self.send_stale(slot, now);
-        }
-        if impatient {
-            self.attempt(slot, Reason::Unanswered, now);
-        }
-    }
-
-    /// Gives every waiter the stale answer; the flight goes on to refresh it (RFC 8767 §5).
-    fn send_stale(&mut self, slot: u32, now: Instant) {
-        let Some(flight) = self.flight_mut(slot) else { return };
-        let Some(answer) = flight.stale.clone() else { return };
-        flight.stale_sent = true;
-        let waiters = std::mem::take(&mut flight.waiters);
-        let ending = Ending::Stale(answer);
-        for (waiter, _permit) in waiters {
-            self.reply(&waiter, &ending, None, now);
-        }
-    }
-
-    /// Takes the end of an exchange: an answer, or a reason to ask another server.
-    fn complete(&mut self, completion: Completion, now: Instant) {
-        let (id, number) = from_ticket_id(completion.id);
-        if !self.is_current(id) {
-            return;
-        }
-        let Some(flight) = self.flight_mut(id.slot) else { return };
-        let Some(sent) = flight.sent.get_mut(number) else { return };
-        let late = sent.state == SentState::Late;
-        let (server, at) = (sent.server, sent.at);
-        sent.state = SentState::Ended;
-        let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
-        upstream.finished();
-        match completion.outcome {
-            Ok(received) => self.received(id.slot, &upstream, server, (received, at), now),
-            Err(error) => self.failed(id.slot, &upstream, server, (error, late), now),
-        }
-    }
-
-    /// Takes an exchange that failed.
-    fn failed(
-        &mut self,
-        slot: u32,
-        upstream: &Upstream,
-        server: usize,
-        (error, late): (TransportError, bool),
-        now: Instant,
-    ) {
-        let after = after_transport(&error);
-        // A late attempt was counted when its time was up.
-        if !late {
-            upstream.observe(after.sample, now);
-            // The transport saw it, but it is an answer that broke a rule.
-            if let TransportError::Mismatch(fault) = &error {
-                upstream.counters().invalid(*fault);
-            } else {
-                upstream.counters().failed(error.label());
-            }
-        }
-        if let Some(flight) = self.flight_mut(slot)
-            && !late
-        {
-            flight.causes.push((server, Cause::Transport(error)));
-        }
-        self.go_on(slot, Reason::Unanswered, now);
-    }
-
-    /// Asks another server, unless one is being asked.
-    fn go_on(&mut self, slot: u32, reason: Reason, now: Instant) {
-        let Some(flight) = self.flight_mut(slot) else { return };
-        if !flight.is_patient() {
-            self.attempt(slot, reason, now);
-            self.schedule(slot);
-        }
-    }
-
-    /// Takes a message: checks it, and ends the flight with it or goes on.
-    fn received(
-        &mut self,
-        slot: u32,
-        upstream: &Upstream,
-        server: usize,
-        (received, at): (Received, Instant),
-        now: Instant,
-    ) {
-        let Some(flight) = self.flight_mut(slot) else { return };
-        let Some(asked) = flight.asked(server) else { return };
-        let checked = asked.check(received.message);
-        let response =
-            checked.as_ref().map_err(|fault| *fault).and_then(|message| ResponseRef::parse(message));
-        let response = match response {
-            Ok(response) => response,
-            Err(fault) => {
-                upstream.observe(Sample::Failed { error: fault.into() }, now);
-                upstream.counters().invalid(fault);
-                flight.causes.push((server, Cause::Invalid(fault)));
-                return self.go_on(slot, Reason::Unanswered, now);
-            }
-        };
-        let latency = now.saturating_duration_since(at);
-        let retry = after_rcode(response.rcode(), response.ede().is_some_and(|(code, _)| is_dnssec(code)));
-        upstream.observe(Sample::Answered { latency }, now);
-        upstream.counters().answered(response.rcode(), latency);
-        match retry {
-            Retry::No => {
-                let ending = self.judge(slot, server, &response, received.age_secs, now);
-                self.end(slot, ending, now);
-            }
-            Retry::Other => {
-                let answer = asked.keep(&response);
-                flight.causes.push((server, Cause::Rcode(response.rcode())));
-                flight.fallback.get_or_insert((answer, server));
-                self.go_on(slot, Reason::NoResult, now);
-            }
-        }
-    }
-
-    /// Stages 12 and 13: the answer-side rules, then the cache.
-    fn judge(
-        &self,
-        slot: u32,
-        server: usize,
-        response: &ResponseRef<'_>,
-        age_secs: u32,
-        now: Instant,
-    ) -> Ending {
-        let parts = self.flight(slot).and_then(|f| Some((f, f.key()?, f.entry()?, f.asked(server)?)));
-        let Some((flight, key, entry, asked)) = parts else { return Ending::Failed(Failure::Stopping) };
-        let (verdict, _rule) = flight.snapshot.policy.on_answer(&key.question, response, entry.group.own);
-        match verdict {
-            Verdict::Pass | Verdict::Accept => {}
-            Verdict::Answer(answer) => return Ending::Answer { answer, server },
-            Verdict::Refuse(rcode, ede) => {
-                let refusal = StoredAnswer::failure(&key.question, rcode, Some(ede.code));
-                self.cache.store_failure(&key, refusal, now);
-                return Ending::Refused { rcode, ede };
-            }
-            Verdict::Drop => return Ending::Failed(Failure::Stopping),
-        }
-        let answer = asked.keep(response);
-        // An answer for one network only is nobody else's (RFC 7871 §7.3.1).
-        let answer = match response.ecs_scope() {
-            Some(1..) => answer,
-            Some(0) | None => self.cache.store(&key, answer, age_secs, now),
-        };
-        Ending::Answer { answer, server }
-    }
-
-    /// Ends a flight: replies to all who wait, remembers a failure, frees the slot.
-    fn end(&mut self, slot: u32, ending: Ending, now: Instant) {
-        let Some(place) = self.slots.get_mut(index(slot)) else { return };
-        let Some(mut flight) = place.flight.take() else { return };
+    /// Takes a flight out of the table; completions that come for it later find nothing.
+    pub(super) fn take(&mut self, slot: u32) -> Option<Flight> {
+        let place = self.slots.get_mut(index(slot))?;
+        let flight = place.flight.take()?;
         place.generation = (place.generation + 1) & GENERATION_MASK;
         if let Ok(entry) = self.by_key.find_entry(flight.hash, |other| *other == slot) {
             entry.remove();
         }
         self.free.push(slot);
         self.refreshing -= usize::from(flight.is_refresh);
-        for sent in flight.sent.iter().filter(|sent| sent.state != SentState::Ended) {
-            if let Some(server) = flight.server(sent.server) {
-                server.finished();
-            }
-        }
-        self.remember(&flight, &ending, now);
-        for (waiter, _permit) in std::mem::take(&mut flight.waiters) {
-            self.reply(&waiter, &ending, Some(&flight), now);
-        }
+        Some(flight)
     }
 
-    /// Keeps a failure for a few seconds, so that a name that cannot be resolved does not hammer the servers (RFC 9520).
-    fn remember(&self, flight: &Flight, ending: &Ending, now: Instant) {
-        let Some(key) = flight.key() else { return };
-        match ending {
-            Ending::Failed(failure) if failure.is_cacheable() => {
-                let kept = StoredAnswer::failure(&key.question, failure.rcode(), Some(failure.ede().code));
-                self.cache.store_failure(&key, kept, now);
-            }
-            Ending::Answer { answer, .. } if !is_cacheable_answer(answer.rcode()) => {
-                self.cache.store_failure(&key, answer.clone(), now);
-            }
-            Ending::Answer { .. } | Ending::Refused { .. } | Ending::Stale(_) | Ending::Failed(_) => {}
+    /// Puts the flight's next time into the queue of deadlines.
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let Some(place) = self.slots.get(index(slot)) else { return };
+        if let Some(flight) = &place.flight {
+            self.deadlines.push(flight.next_at(), FlightId { slot, generation: place.generation });
         }
-    }
-
-    /// Renders one reply into the outbox and records the query.
-    fn reply(&mut self, waiter: &Waiter, ending: &Ending, flight: Option<&Flight>, now: Instant) {
-        let Ok(query) = QueryRef::parse(&waiter.query) else { return };
-        let limit = query.reply_limit(waiter.transport);
-        let mut ede = None;
-        let (source, rcode) = match ending {
-            Ending::Answer { answer, .. } => (Source::Upstream, answer.rcode()),
-            Ending::Refused { rcode, ede: reason } => {
-                ede = Some(reason.clone());
-                (Source::Blocked, *rcode)
-            }
-            Ending::Stale(answer) => {
-                ede = Some(stale_ede(answer).clone());
-                (Source::Stale, answer.rcode())
-            }
-            Ending::Failed(failure) => {
-                ede = Some(failure.ede());
-                (Source::Failed, failure.rcode())
-            }
-        };
-        let upstream = match (ending, flight) {
-            (Ending::Answer { server, .. }, Some(flight)) => flight.server(*server),
-            _ => None,
-        };
-        let note = ReplyNote { source, upstream: upstream.map(|upstream| upstream.id()) };
-        self.outbox.push(waiter, note, reply_space(ending, limit), |out| match ending {
-            Ending::Answer { answer, .. } => answer.render(&query, TtlRule::Keep, None, out),
-            Ending::Stale(answer) => {
-                answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, ede.as_ref(), out)
-            }
-            Ending::Refused { .. } | Ending::Failed(_) => reply::error(&query, rcode, ede.as_ref(), out),
-        });
-        let outcome = Outcome {
-            source,
-            rcode,
-            ede: ede.as_ref().map(|ede| ede.code),
-            transport: waiter.transport,
-            duration: Some(now.saturating_duration_since(waiter.received)),
-        };
-        let detail = QueryDetail {
-            client: waiter.client.peer.ip(),
-            question: Some(query.question()),
-            upstream: upstream.map(|upstream| upstream.name()),
-        };
-        record(&self.telemetry, &self.block, &outcome, &detail);
     }
 
     /// Returns true while the flight that was named is still there.
-    fn is_current(&self, id: FlightId) -> bool {
+    pub(super) fn is_current(&self, id: FlightId) -> bool {
         self.slots
             .get(index(id.slot))
             .is_some_and(|slot| slot.generation == id.generation && slot.flight.is_some())
     }
 
     /// Returns a flight.
-    fn flight(&self, slot: u32) -> Option<&Flight> {
+    pub(super) fn flight(&self, slot: u32) -> Option<&Flight> {
         self.slots.get(index(slot))?.flight.as_ref()
     }
 
     /// Returns a flight to be changed.
-    fn flight_mut(&mut self, slot: u32) -> Option<&mut Flight> {
+    pub(super) fn flight_mut(&mut self, slot: u32) -> Option<&mut Flight> {
         self.slots.get_mut(index(slot))?.flight.as_mut()
     }
-}
 
-impl Flight {
-    /// Returns the next server of the group that may be asked.
-    fn next_server(&mut self, reason: Reason, now: Instant) -> Option<usize> {
-        let group = &self.snapshot.groups.get(self.group)?.group;
-        match reason {
-            _ if self.sent.len() >= MAX_ATTEMPTS => None,
-            Reason::Unanswered => self.attempts.next(group, now),
-            Reason::NoResult => self.attempts.next_after_rcode(group, now),
-        }
+    /// Returns a flight to be changed, and the generation of its slot.
+    pub(super) fn generation_and_flight(&mut self, slot: u32) -> Option<(u32, &mut Flight)> {
+        let place = self.slots.get_mut(index(slot))?;
+        Some((place.generation, place.flight.as_mut()?))
     }
 
-    /// Returns what is said when no server gave a usable answer: what one of them did say, an old answer, the reason.
-    fn last_resort(&mut self) -> Ending {
-        if let Some(answer) = self.stale.take() {
-            return Ending::Stale(answer);
-        }
-        if let Some((answer, server)) = self.fallback.take() {
-            return Ending::Answer { answer, server };
-        }
-        let named =
-            |place: usize| self.server(place).map_or_else(String::new, |server| server.name().to_owned());
-        let causes = self.causes.iter().map(|(place, cause)| (named(*place), cause.clone())).collect();
-        Ending::Failed(Failure::Attempts(causes))
+    /// Returns where completions go.
+    pub(super) fn completions(&self) -> Arc<dyn CompletionSink> {
+        self.inbox.clone()
+    }
+
+    /// Returns the answers we have.
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Returns the replies of this wake-up.
+    pub(super) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Counts and logs a finished query.
+    pub(super) fn record(&self, outcome: &Outcome, detail: &QueryDetail<'_>) {
+        record(&self.telemetry, &self.block, outcome, detail);
     }
 }
 
 /// The bits of a generation.
-const GENERATION_MASK: u32 = 0x00ff_ffff;
-
-/// Packs a flight and the number of its attempt into a ticket's number.
-fn ticket_id(id: FlightId, attempt: usize) -> u64 {
-    let attempt = u64::try_from(attempt & 0xff).unwrap_or_default();
-    u64::from(id.slot) << 32 | u64::from(id.generation & GENERATION_MASK) << 8 | attempt
-}
-
-/// The reverse of `ticket_id`.
-#[expect(clippy::cast_possible_truncation, reason = "each part is masked to its width")]
-fn from_ticket_id(id: u64) -> (FlightId, usize) {
-    let flight = FlightId { slot: (id >> 32) as u32, generation: (id >> 8) as u32 & GENERATION_MASK };
-    (flight, (id & 0xff) as usize)
-}
+pub(super) const GENERATION_MASK: u32 = 0x00ff_ffff;
 
 /// Returns where a slot stands in the list.
 fn index(slot: u32) -> usize {
     usize::try_from(slot).unwrap_or(usize::MAX)
-}
-
-/// Returns true for the rcodes that `Cache::store` keeps.
-fn is_cacheable_answer(rcode: Rcode) -> bool {
-    rcode == Rcode::NOERROR || rcode == Rcode::NXDOMAIN
-}
-
-/// Returns how much room a reply needs at most: its limit, but not 65,535 octets zeroed for a small answer over TCP.
-fn reply_space(ending: &Ending, limit: usize) -> usize {
-    /// OPT with an EDE of the longest text, and the question of an error reply.
-    const MARGIN: usize = 640;
-    let needed = match ending {
-        Ending::Answer { answer, .. } | Ending::Stale(answer) => answer.message().len() + MARGIN,
-        Ending::Refused { .. } | Ending::Failed(_) => 2 * MARGIN,
-    };
-    limit.min(needed)
 }

@@ -7,8 +7,10 @@
 //!              -> validate -> policy -> store -> reply -> record
 //! ```
 
+mod attempts;
 mod deadlines;
 mod driver;
+mod endings;
 mod failure;
 mod flight;
 mod flights;
@@ -25,7 +27,7 @@ pub mod waiter;
 use self::failure::Failure;
 use self::inbox::{Inbox, Refresh};
 use self::permits::Permits;
-use self::snapshot::Snapshot;
+use self::snapshot::{GroupEntry, Snapshot};
 use self::waiter::{ReplyBatch, ReplyNote, Waiter};
 use crate::cache::key::{KeyRef, PartitionId, Variant};
 use crate::cache::{Cache, Found, Lookup};
@@ -75,6 +77,17 @@ pub struct Pending {
     subnet: Option<SubnetContent>,
     /// What may be said when nothing better comes in time.
     stale: Option<StoredAnswer>,
+}
+
+/// A query as it came.
+#[derive(Clone, Copy)]
+struct Arrival<'q, 'a> {
+    /// The query.
+    query: &'q QueryRef<'a>,
+    /// How the client asked.
+    transport: ClientTransport,
+    /// When.
+    now: Instant,
 }
 
 /// The pipeline. One per gateway, shared by all workers.
@@ -150,18 +163,17 @@ impl Resolver {
             }
             Verdict::Drop => return (Step::Drop, outcome(Source::Refused, Rcode::REFUSED, None, transport)),
         }
-        self.from_cache(&snapshot, query, transport, now, out)
+        self.route_and_look_up(&snapshot, &Arrival { query, transport, now }, out)
     }
 
     /// Stages 5 and 6: route, cache.
-    fn from_cache(
+    fn route_and_look_up(
         &self,
         snapshot: &Arc<Snapshot>,
-        query: &QueryRef<'_>,
-        transport: ClientTransport,
-        now: Instant,
+        arrival: &Arrival<'_, '_>,
         out: &mut [u8],
     ) -> (Step, Outcome) {
+        let Arrival { query, transport, now } = *arrival;
         let question = query.question();
         let group = snapshot.routes.group_for(question.name, question.rtype);
         let Some(entry) = snapshot.groups.get(group) else {
@@ -191,7 +203,7 @@ impl Resolver {
                 question: question_octets(query),
             });
         };
-        match self.cache.lookup(&KeyRef { question, variant }, now) {
+        match self.look_up(&KeyRef { question, variant }, entry, now) {
             Lookup::Fresh(found) => fresh(&found, query, transport, out),
             Lookup::FreshRefreshDue(found) => {
                 refresh();
@@ -214,6 +226,16 @@ impl Resolver {
             Lookup::Stale(found) => wait(Some(found.answer)),
             Lookup::Miss => wait(None),
         }
+    }
+
+    /// Looks an answer up. What failed while no server was up is forgotten when there is one again.
+    fn look_up(&self, key: &KeyRef<'_>, entry: &GroupEntry, now: Instant) -> Lookup {
+        let lookup = self.cache.lookup(key, now);
+        if is_failure(&lookup) && entry.has_recovered() {
+            self.cache.forget_failures();
+            return self.cache.lookup(key, now);
+        }
+        lookup
     }
 
     /// Returns the part of the cache for answers made for one client network; without one, the group's own.
@@ -265,6 +287,14 @@ impl Resolver {
         let inbox = Arc::clone(&self.inbox);
         drop(self);
         driver::drive(flights, inbox, cancel).await;
+    }
+}
+
+/// True for a failure that is remembered.
+fn is_failure(lookup: &Lookup) -> bool {
+    match lookup {
+        Lookup::Fresh(found) | Lookup::Stale(found) => found.failure,
+        Lookup::FreshRefreshDue(_) | Lookup::Miss => false,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::policy::client_subnet::SubnetRule;
 use crate::upstream::group::Group;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// One configuration, as the pipeline sees it.
@@ -36,26 +37,45 @@ pub struct Snapshot {
 pub(super) struct GroupEntry {
     /// The servers.
     pub(super) group: Arc<Group>,
-    /// Answers of this group under these answer-side rules.
+    /// Answers of this group under these answer-side rules, for the operator's network if queries name one.
     pub(super) partition: PartitionId,
+    /// Some query failed while no server was up.
+    failed_without_servers: AtomicBool,
+}
+
+impl GroupEntry {
+    /// Notes that a query failed.
+    pub(super) fn failed(&self) {
+        if !self.group.any_up() {
+            self.failed_without_servers.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// True once after a time without servers, when there is one again.
+    pub(super) fn has_recovered(&self) -> bool {
+        self.failed_without_servers.load(Ordering::Relaxed)
+            && self.group.any_up()
+            && self.failed_without_servers.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Snapshot {
     /// Builds the snapshot of `settings`; `groups` are built already, in the order of `settings.groups`.
     pub fn new(settings: &Settings, groups: Vec<Arc<Group>>) -> Self {
         let policy = PolicySet::build(settings);
+        let subnet = SubnetRule::new(settings.privacy.client_subnet);
         let groups = groups
             .into_iter()
             .map(|group| {
-                let partition = partition(&group, policy.answer_side_hash());
-                GroupEntry { group, partition }
+                let partition = partition(&group, policy.answer_side_hash(), &subnet);
+                GroupEntry { group, partition, failed_without_servers: AtomicBool::new(false) }
             })
             .collect();
         Self {
             groups,
             routes: RouteTable::new(&settings.routes),
             policy,
-            subnet: SubnetRule::new(settings.privacy.client_subnet),
+            subnet,
             padding: settings.privacy.padding,
             query_timeout: settings.timeouts.query,
             stale_after: (!settings.cache.max_stale.is_zero()).then_some(settings.cache.stale_after),
@@ -69,10 +89,15 @@ impl Snapshot {
     }
 }
 
-/// Returns the part of the cache for a group: the same over a reload that leaves the group's servers and the answer-side
-/// rules as they are, another one otherwise, so that answers made under other rules are not found.
-fn partition(group: &Group, answer_side: u32) -> PartitionId {
+/// Returns the part of the cache for a group: the same over a reload that leaves the group's servers, the answer-side
+/// rules and the operator's network as they are, another one otherwise, so that answers made under other rules or for
+/// another network are not found.
+fn partition(group: &Group, answer_side: u32, subnet: &SubnetRule) -> PartitionId {
+    let network = match subnet {
+        SubnetRule::Fixed(content) => Some(content),
+        SubnetRule::Strip | SubnetRule::OptOut | SubnetRule::Forward => None,
+    };
     let mut hasher = DefaultHasher::new();
-    (group.partition, answer_side).hash(&mut hasher);
+    (group.partition, answer_side, network).hash(&mut hasher);
     PartitionId(u32::try_from(hasher.finish() >> 32).unwrap_or_default())
 }

@@ -11,6 +11,7 @@ use crate::config::settings::{Settings, StrategyKind};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::outcome::Source;
 use crate::transport::TransportError;
+use crate::upstream::Sample;
 use crate::upstream::fake::{self, Fake, Record};
 use crate::upstream::group::Group;
 use crate::wire::ede::EdeCode;
@@ -25,6 +26,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// A sink that keeps what it is given.
 #[derive(Debug, Default)]
@@ -83,22 +85,20 @@ impl Rig {
                 self.sink.0.lock().unwrap().push((note, out[..written].to_vec()));
             }
             Step::Drop => {}
-            Step::Wait(pending) => {
-                let waiter = Waiter {
-                    sink: self.sink.clone(),
-                    client: ClientToken {
-                        peer: SocketAddr::from(([192, 0, 2, 1], 5353)),
-                        local: None,
-                        interface: 0,
-                    },
-                    transport: ClientTransport::Udp,
-                    query: octets.as_ref().into(),
-                    received: self.now,
-                };
-                self.resolver.enqueue(&mut vec![(pending, waiter)]);
-            }
+            Step::Wait(pending) => self.resolver.enqueue(&mut vec![(pending, self.waiter(&octets))]),
         }
         self.settle();
+    }
+
+    /// Makes the record of a client that waits for the reply to this query.
+    fn waiter(&self, query: &[u8]) -> Waiter {
+        Waiter {
+            sink: self.sink.clone(),
+            client: ClientToken { peer: SocketAddr::from(([192, 0, 2, 1], 5353)), local: None, interface: 0 },
+            transport: ClientTransport::Udp,
+            query: query.into(),
+            received: self.now,
+        }
     }
 
     /// Lets the driver do all there is to do now.
@@ -396,4 +396,131 @@ fn a_private_address_of_a_public_name_reaches_nobody() {
         assert_eq!(heard[0].ede, Some(EdeCode::BLOCKED));
     }
     assert_eq!(server.queries().len(), 1);
+}
+
+#[test]
+fn a_name_whose_refresh_failed_is_not_asked_for_again_at_once() {
+    // RFC 8767 §5: without a pause between attempts, each client would wait for the same failure.
+    let server = answering(60);
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    server.now_does(|_| Some(Err(TransportError::Closed)));
+    rig.pass(Duration::from_secs(61));
+    rig.ask("www.example");
+    rig.heard();
+    rig.ask("www.example");
+    assert_eq!(rig.heard()[0].source, Source::Stale);
+    assert_eq!(server.queries().len(), 2);
+    rig.pass(Duration::from_secs(6));
+    rig.ask("www.example");
+    assert_eq!(server.queries().len(), 3);
+}
+
+#[test]
+fn a_client_that_joins_a_refresh_still_gets_its_stale_answer() {
+    let server = answering(100);
+    let mut rig = Rig::new(&[("a", &server)]);
+    for _ in 0..3 {
+        rig.ask("www.example");
+    }
+    server.now_does(|_| None);
+    rig.pass(Duration::from_millis(98_500));
+    rig.ask("www.example");
+    assert_eq!(server.queries().len(), 2, "the refresh is under way");
+    rig.heard();
+    // The entry ends while the refresh waits for a silent server.
+    rig.pass(Duration::from_millis(1_600));
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(1_850));
+    assert_eq!(rig.heard().first().map(|heard| heard.source), Some(Source::Stale));
+    assert_eq!(server.queries().len(), 2);
+}
+
+#[test]
+fn failures_are_forgotten_when_a_server_comes_back() {
+    let server = fake::closing();
+    let mut rig = Rig::new(&[("a", &server)]);
+    for name in ["one.example", "two.example", "three.example", "four.example"] {
+        rig.ask(name);
+    }
+    let upstream = Arc::clone(rig.resolver.snapshot().groups().next().unwrap().upstreams.first().unwrap());
+    assert!(!upstream.is_up());
+    rig.ask("one.example");
+    assert_eq!(rig.heard().pop(), Some(failed(EdeCode::CACHED_ERROR)));
+    server.now_does(|query| Some(Ok(fake::reply(query, 0, &[address(60)]))));
+    upstream.probed(Sample::Answered { latency: Duration::from_millis(5) }, rig.now);
+    assert!(upstream.is_up());
+    rig.ask("one.example");
+    rig.ask("four.example");
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60), good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn a_query_time_shorter_than_an_attempt_s_still_says_who_was_silent() {
+    let server = fake::silent();
+    let mut rig = Rig::with(&[("a", &server)], "[timeouts]\nquery = \"500ms\"");
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(600));
+    assert_eq!(rig.heard(), [failed(EdeCode::NETWORK_ERROR)]);
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [failed(EdeCode::CACHED_ERROR)]);
+}
+
+#[tokio::test]
+async fn what_is_still_in_the_inbox_when_we_stop_gets_its_reply() {
+    let server = fake::silent();
+    let rig = Rig::new(&[("a", &server)]);
+    let octets = query("www.example");
+    let (step, _) = rig.resolver.answer_now(
+        &QueryRef::parse(&octets).unwrap(),
+        ClientTransport::Udp,
+        rig.now,
+        &mut [0; 512],
+    );
+    let Step::Wait(pending) = step else { panic!("nothing is cached") };
+    rig.resolver.enqueue(&mut vec![(pending, rig.waiter(&octets))]);
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    Arc::clone(&rig.resolver).drive(cancel).await;
+    assert_eq!(rig.heard(), [failed(EdeCode::NOT_READY)]);
+    assert_eq!(rig.resolver.permits().in_use(), 0);
+}
+
+/// The reply to `query` with one address and an OPT record that names an ECS scope.
+fn with_scope(query: &[u8], scope: u8) -> Bytes {
+    let mut message = fake::reply(query, 0, &[address(60)]).to_vec();
+    message[11] = 1;
+    message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 11, 0, 8, 0, 7, 0, 1, 24, scope, 192, 0, 2]);
+    message.into()
+}
+
+#[test]
+fn answers_for_the_operator_s_own_network_are_kept() {
+    let server = Fake::new(|query| Some(Ok(with_scope(query, 24))));
+    let mut rig = Rig::with(&[("a", &server)], "[privacy]\nclient_subnet = \"192.0.2.0/24\"");
+    rig.ask("www.example");
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60), good(Source::Cache, 60)]);
+}
+
+#[test]
+fn an_answer_for_a_network_that_we_did_not_name_is_not_kept() {
+    let server = Fake::new(|query| Some(Ok(with_scope(query, 24))));
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60), good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn another_network_of_the_operator_s_gets_other_answers() {
+    let partition = |network: &str| {
+        let settings = settings(&format!("[privacy]\nclient_subnet = \"{network}\""));
+        let upstream = fake::upstream("a", fake::silent()).0;
+        let group = Arc::new(fake::group(vec![upstream], StrategyKind::Failover));
+        Snapshot::new(&settings, vec![group]).groups[0].partition
+    };
+    assert_eq!(partition("192.0.2.0/24"), partition("192.0.2.0/24"));
+    assert_ne!(partition("192.0.2.0/24"), partition("198.51.100.0/24"));
+    assert_ne!(partition("192.0.2.0/24"), partition("strip"));
 }

@@ -53,6 +53,17 @@ impl Telemetry {
         Ok(())
     }
 
+    /// Finds out whether the query log of these settings could be opened; changes nothing but that its file exists then.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn try_query_log(log: &QueryLog) -> io::Result<()> {
+        match log {
+            QueryLog::Off | QueryLog::Stdout => Ok(()),
+            QueryLog::File(path) => Target::file(path).map(drop),
+        }
+    }
+
     /// Writes out what waits and closes the query log. Waits for that, but not for ever.
     pub fn close_query_log(&self) {
         self.query_log.close_and_wait();

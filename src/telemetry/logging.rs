@@ -6,19 +6,20 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 /// Changes the level of a running log.
 #[derive(Clone, Debug)]
 pub struct LogHandle {
     /// The way to the filter. None when another log was set up before, and when `RUST_LOG` rules: who debugs with it does
     /// not want a reload to end that.
-    filter: Option<reload::Handle<EnvFilter, Registry>>,
+    filter: Option<reload::Handle<Targets, Registry>>,
 }
 
 impl LogHandle {
@@ -33,7 +34,7 @@ impl LogHandle {
 
 /// Sets the log up for the life of the process (a second call only returns a handle that does nothing).
 pub fn init(settings: &LogSettings) -> LogHandle {
-    let debugging = EnvFilter::try_from_default_env().ok();
+    let debugging = from_environment();
     let reloadable = debugging.is_none();
     let (filter, handle) = reload::Layer::new(debugging.unwrap_or_else(|| directives(settings.level)));
     let output = match settings.format {
@@ -52,7 +53,7 @@ pub fn init(settings: &LogSettings) -> LogHandle {
 
 /// For commands that print a result: only errors, as text.
 pub fn init_quiet() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| directives(LogLevel::Error));
+    let filter = from_environment().unwrap_or_else(|| directives(LogLevel::Error));
     let output = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours()).without_time();
     // A second call leaves the first log in place.
     let _ = tracing_subscriber::registry().with(filter).with(output).try_init();
@@ -73,20 +74,26 @@ where
         .boxed()
 }
 
+/// Returns what `RUST_LOG` asks for (`debug`, `veildns::transport=trace,h2=warn`), if it is set and can be read. Targets and
+/// levels only: filters by span and field would bring a regular-expression engine along.
+fn from_environment() -> Option<Targets> {
+    std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty())?.parse().ok()
+}
+
 /// Returns the filter of a level: ours as asked; libraries only when something is wrong, unless one looks closely.
-fn directives(level: LogLevel) -> EnvFilter {
+fn directives(level: LogLevel) -> Targets {
     let (libraries, ours) = match level {
-        LogLevel::Error => ("error", "error"),
-        LogLevel::Warn => ("warn", "warn"),
-        LogLevel::Info => ("warn", "info"),
-        LogLevel::Debug => ("debug", "debug"),
-        LogLevel::Trace => ("trace", "trace"),
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Info => (LevelFilter::WARN, LevelFilter::INFO),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::DEBUG),
+        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
     };
-    EnvFilter::new(format!("{libraries},veildns={ours}"))
+    Targets::new().with_default(libraries).with_target("veildns", ours)
 }
 
 /// True when a person reads along who has not asked for plain text (<https://no-color.org>).
-fn colours() -> bool {
+pub(crate) fn colours() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !plain && io::stderr().is_terminal()
 }

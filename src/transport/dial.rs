@@ -33,6 +33,11 @@ pub(crate) trait Dial: Debug + Send + Sync + 'static {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<Dialled<Self::Stream>, TransportError>> + Send;
+    /// Hears that who answered at `address` was not the server, or did not finish the handshake: the next dial should
+    /// begin elsewhere.
+    fn refuted(&self, address: IpAddr) {
+        let _ = address;
+    }
 }
 
 /// A fresh stream and what is known of it.
@@ -46,6 +51,15 @@ pub(crate) struct Dialled<S> {
     pub(crate) connect_time: Duration,
 }
 
+/// Addresses of one server.
+#[derive(Debug, Default)]
+struct Known {
+    /// Best first.
+    addresses: Vec<IpAddr>,
+    /// Handshakes that failed since the addresses were learnt.
+    refuted: usize,
+}
+
 /// TCP to the server's addresses, staggered.
 #[derive(Debug)]
 pub(crate) struct TcpDial {
@@ -55,8 +69,8 @@ pub(crate) struct TcpDial {
     port: u16,
     /// Finds addresses when there are none.
     lookup: Arc<dyn Lookup>,
-    /// Best first.
-    addresses: Mutex<Vec<IpAddr>>,
+    /// What is known of them.
+    known: Mutex<Known>,
     /// The addresses come from a look-up and are forgotten when all fail.
     learnt: bool,
 }
@@ -70,20 +84,20 @@ impl TcpDial {
         };
         let learnt = addresses.is_empty();
         let lookup = Arc::clone(&around.lookup);
-        Self { host: host.clone(), port, lookup, addresses: Mutex::new(addresses), learnt }
+        Self { host: host.clone(), port, lookup, known: Mutex::new(Known { addresses, refuted: 0 }), learnt }
     }
 
     /// Locks the addresses.
-    fn known(&self) -> MutexGuard<'_, Vec<IpAddr>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns where to connect, best first; asks the other servers when nothing is known.
     async fn targets(&self, deadline: Instant) -> Result<Vec<SocketAddr>, TransportError> {
-        let mut addresses = self.known().clone();
+        let mut addresses = self.known().addresses.clone();
         if let (true, Host::Name(name)) = (addresses.is_empty(), &self.host) {
             addresses = self.lookup.addresses(name, deadline).await?;
-            self.known().clone_from(&addresses);
+            *self.known() = Known { addresses: addresses.clone(), refuted: 0 };
         }
         if addresses.is_empty() {
             return Err(TransportError::NoAddress { host: self.host.to_string() });
@@ -94,8 +108,8 @@ impl TcpDial {
     /// Puts the address that worked first.
     fn prefer(&self, address: IpAddr) {
         let mut known = self.known();
-        if let Some(position) = known.iter().position(|other| *other == address)
-            && let Some(before) = known.get_mut(..=position)
+        if let Some(position) = known.addresses.iter().position(|other| *other == address)
+            && let Some(before) = known.addresses.get_mut(..=position)
         {
             before.rotate_right(1);
         }
@@ -104,7 +118,7 @@ impl TcpDial {
     /// Forgets what was looked up: the server may have moved.
     fn forget(&self) {
         if self.learnt {
-            self.known().clear();
+            *self.known() = Known::default();
         }
     }
 }
@@ -125,6 +139,20 @@ impl Dial for TcpDial {
                 self.forget();
                 Err(error)
             }
+        }
+    }
+
+    /// Puts the address last. Learnt ones are forgotten once there were as many failures as addresses: a name that moved
+    /// leaves addresses behind where somebody else may answer.
+    fn refuted(&self, address: IpAddr) {
+        let mut known = self.known();
+        known.refuted = known.refuted.saturating_add(1);
+        if self.learnt && known.refuted >= known.addresses.len() {
+            *known = Known::default();
+        } else if let Some(position) = known.addresses.iter().position(|other| *other == address)
+            && let Some(after) = known.addresses.get_mut(position..)
+        {
+            after.rotate_left(1);
         }
     }
 }
@@ -272,7 +300,7 @@ mod tests {
         let dial = TcpDial::new(&host, port, &addresses, &surroundings(Limits::default()));
         let dialled = dial.dial(deadline()).await.unwrap();
         assert_eq!(dialled.address.ip(), addresses[1]);
-        assert_eq!(*dial.known(), [addresses[1], addresses[0]]);
+        assert_eq!(dial.known().addresses, [addresses[1], addresses[0]]);
         assert!(dialled.stream.nodelay().unwrap());
     }
 
@@ -291,6 +319,35 @@ mod tests {
         drop(listener);
         assert!(matches!(dial.dial(deadline()).await, Err(TransportError::Connect { .. })));
         assert!(dial.dial(deadline()).await.is_err());
+        assert_eq!(book.asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_connects_but_is_not_the_server_gives_way_to_the_others() {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let addresses = [IpAddr::from([127, 0, 0, 8]), IpAddr::from([127, 0, 0, 9])];
+        let host = Host::Name("dns.example".to_owned());
+        let dial = TcpDial::new(&host, port, &addresses, &surroundings(Limits::default()));
+        for round in [0, 1, 0, 1] {
+            let dialled = dial.dial(deadline()).await.unwrap();
+            assert_eq!(dialled.address.ip(), addresses[round]);
+            dial.refuted(dialled.address.ip());
+        }
+    }
+
+    #[tokio::test]
+    async fn learnt_addresses_where_others_answer_are_looked_up_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut book = Phonebook::default();
+        book.entries.insert("dns.example".to_owned(), vec![[127, 0, 0, 1].into()]);
+        let book = Arc::new(book);
+        let around = Surroundings { lookup: Arc::clone(&book) as _, ..surroundings(Limits::default()) };
+        let dial = TcpDial::new(&Host::Name("dns.example".to_owned()), port, &[], &around);
+        let dialled = dial.dial(deadline()).await.unwrap();
+        dial.refuted(dialled.address.ip());
+        dial.dial(deadline()).await.unwrap();
         assert_eq!(book.asked.load(Ordering::Relaxed), 2);
     }
 

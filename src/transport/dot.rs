@@ -11,7 +11,7 @@
 
 use super::dial::{Dial, TcpDial};
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
+use super::pool::{Connection, Connector, IDLE, Job, Outlet, Pool, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
@@ -27,8 +27,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
 
-/// How long a connection without queries is kept (RFC 7766 §6.2.3: on the order of seconds).
-const IDLE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent after a query before it is doubted: a peer behind a dead path often goes on
 /// looking alive to TCP. New queries then get a fresh connection, while this one still waits for its own.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -66,8 +64,14 @@ impl<D: Dial> Connector for DotConnector<D> {
 
     async fn connect(&self, deadline: Instant) -> Result<(Self::Connection, Handshake), TransportError> {
         let dialled = self.dial.dial(deadline).await?;
-        let (stream, handshake) = self.tls.handshake(dialled, deadline).await?;
-        Ok((StreamConnection { stream, streams: self.streams }, handshake))
+        let address = dialled.address.ip();
+        match self.tls.handshake(dialled, deadline).await {
+            Ok((stream, handshake)) => Ok((StreamConnection { stream, streams: self.streams }, handshake)),
+            Err(error) => {
+                self.dial.refuted(address);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -154,7 +158,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.poll_read(cx, now).is_ready() || self.poll_send(cx, now).is_ready() {
             return Poll::Ready(End::Broken);
         }
-        self.poll_timer(cx, now);
+        // Queries that timed out make room, and the pool takes us for full until it is asked again.
+        if self.poll_timer(cx, now) && self.poll_send(cx, now).is_ready() {
+            return Poll::Ready(End::Broken);
+        }
         let finished = !self.taking && self.mux.pending() == 0;
         if finished { Poll::Ready(End::Finished) } else { Poll::Pending }
     }
@@ -256,9 +263,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sweeps the table, or ends a connection that has been idle. Moves the timer only when it would be late: with
-    /// traffic that is at most twice in a sweep's time.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
+    /// Sweeps the table, or ends a connection that has been idle; true if queries timed out. Moves the timer only when
+    /// it would be late: with traffic that is at most twice in a sweep's time.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let before = self.mux.pending();
         loop {
             let pending = self.mux.pending() > 0;
             let due = if pending { now + SWEEP_INTERVAL } else { self.active_at + IDLE };
@@ -266,12 +274,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.timer.as_mut().reset(due.into());
             }
             if self.timer.as_mut().poll(cx).is_pending() {
-                return;
+                return self.mux.pending() < before;
             }
             if pending {
                 self.sweep(now);
             } else if now >= due {
-                return self.retire();
+                self.retire();
+                return false;
             }
             self.timer.as_mut().reset(due.into());
         }
@@ -412,6 +421,19 @@ mod tests {
         server.write(&lowered).await;
         assert!(stage.log.outcome(0).await.is_ok());
         assert!(stage.log.outcome(1).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_that_times_out_gives_its_place_to_the_next_one() {
+        let mut stage = Stage::new(Limits { dot_streams: 1, max_connections: 1, ..Limits::default() });
+        stage.log.ask(&stage.pool, 0, "slow.example", Duration::from_millis(300));
+        let mut server = stage.accept().await;
+        server.read().await.unwrap();
+        stage.ask(1, "next.example");
+        assert!(matches!(stage.error(0).await, TransportError::Timeout));
+        let next = tokio::time::timeout(Duration::from_millis(500), server.read()).await.unwrap().unwrap();
+        server.write(&[answer_to(&next)]).await;
+        assert_eq!(stage.answered(1).await, answer_to(&query("next.example")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,8 @@
 //!                       dial ── tls   streams for both
 //! ```
 
+#[doc(hidden)]
+pub mod bench;
 pub mod dial;
 pub mod doh;
 pub mod dot;

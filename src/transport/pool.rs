@@ -21,6 +21,10 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 /// How long a connector may overrun the dial's deadline before it is given up.
 const DIAL_SLACK: Duration = Duration::from_millis(100);
 
+/// A connection closes itself after so long without a query. Long enough that the first query after a quiet minute finds it
+/// open; many servers close earlier (public ones after 4 to 30 s), which is no failure.
+pub(super) const IDLE: Duration = Duration::from_secs(120);
+
 /// Makes connections of one protocol to one server.
 pub(crate) trait Connector: Debug + Send + Sync + 'static {
     /// What it makes.

@@ -18,6 +18,7 @@ use rustls::{
     RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 use sha2::{Digest, Sha256};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -119,17 +120,10 @@ impl TlsContext {
         spec: &ServerSpec,
         alpn: &[&[u8]],
     ) -> Result<Arc<ClientConfig>, TlsSetupError> {
-        let roots = match &spec.ca_file {
-            None => Arc::clone(&self.roots),
-            Some(path) => {
-                let mut only = RootCertStore::empty();
-                add_file(&mut only, path)?;
-                Arc::new(only)
-            }
-        };
-        let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let chain =
+            WebPkiServerVerifier::builder_with_provider(self.roots_of(spec)?, Arc::clone(&self.provider))
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
         let verifier = Arc::new(Verifier { chain, pins: spec.pins.as_slice().into() });
         let mut config =
             ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time))
@@ -142,6 +136,29 @@ impl TlsContext {
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config.enable_early_data = false;
         Ok(Arc::new(config))
+    }
+
+    /// Returns a number that is the same for the same roots of a server, within one run of the program: files of the same
+    /// name may hold others after a while.
+    ///
+    /// # Errors
+    /// As for `client_config`.
+    pub fn trust(&self, spec: &ServerSpec) -> Result<u64, TlsSetupError> {
+        let mut hasher = DefaultHasher::new();
+        for root in &self.roots_of(spec)?.roots {
+            root.subject.as_ref().hash(&mut hasher);
+            root.subject_public_key_info.as_ref().hash(&mut hasher);
+            root.name_constraints.as_deref().hash(&mut hasher);
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Returns whom a server is verified against.
+    fn roots_of(&self, spec: &ServerSpec) -> Result<Arc<RootCertStore>, TlsSetupError> {
+        let Some(path) = &spec.ca_file else { return Ok(Arc::clone(&self.roots)) };
+        let mut only = RootCertStore::empty();
+        add_file(&mut only, path)?;
+        Ok(Arc::new(only))
     }
 }
 
@@ -414,6 +431,18 @@ mod tests {
         assert!(!config.enable_early_data);
         let gone = ServerSpec { ca_file: Some("/nonexistent/ca.pem".into()), ..spec };
         assert!(matches!(context.client_config(&gone, &[]), Err(TlsSetupError::Read { .. })));
+    }
+
+    #[test]
+    fn other_roots_in_the_same_file_are_another_trust() {
+        let authority = Authority::new();
+        let context = TlsContext::load(&settings(None)).unwrap();
+        let spec = authority.spec(dot_endpoint());
+        let before = context.trust(&spec).unwrap();
+        assert_eq!(context.trust(&spec).unwrap(), before);
+        let other = Authority::new();
+        std::fs::copy(other.directory().join("ca.pem"), authority.directory().join("ca.pem")).unwrap();
+        assert_ne!(context.trust(&spec).unwrap(), before);
     }
 
     #[test]

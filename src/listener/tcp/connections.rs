@@ -49,7 +49,7 @@ struct Place {
 /// Why a connection gets no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::listener) enum Refusal {
-    /// The client has its share.
+    /// The client has its share, and uses all of it.
     ClientShare,
     /// All places are taken and none of them is idle.
     Full,
@@ -61,17 +61,19 @@ impl Connections {
         Arc::new(Self { total, per_client, table: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Gives a place to a new connection, if need be that of the connection that has been idle the longest.
+    /// Gives a place to a new connection, if need be that of the connection that has been idle the longest: the client's
+    /// own when it has its share (on one host all programs are one client), anybody's when all places are taken.
     ///
     /// # Errors
     /// See [`Refusal`].
     pub(in crate::listener) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Membership, Refusal> {
         let client = ClientPrefix::of(client);
         let mut table = self.lock();
-        if table.clients.get(&client).is_some_and(|count| *count >= self.per_client) {
+        let has_share = table.clients.get(&client).is_some_and(|count| *count >= self.per_client);
+        if has_share && !table.evict_oldest_idle(|place| place.client == client) {
             return Err(Refusal::ClientShare);
         }
-        if table.places.len() >= self.total && !table.evict_oldest_idle() {
+        if table.places.len() >= self.total && !table.evict_oldest_idle(|_| true) {
             return Err(Refusal::Full);
         }
         let number = table.next;
@@ -101,7 +103,7 @@ impl Connections {
 
     /// Ends the connection that has been idle the longest; false when none is idle.
     pub(in crate::listener) fn evict_oldest_idle(&self) -> bool {
-        self.lock().evict_oldest_idle()
+        self.lock().evict_oldest_idle(|_| true)
     }
 
     /// Locks the table. A panic elsewhere cannot leave it half changed.
@@ -118,9 +120,10 @@ impl Connections {
 }
 
 impl Table {
-    /// Takes the place of the connection that has been idle the longest and tells it to go.
-    fn evict_oldest_idle(&mut self) -> bool {
-        let idle = self.places.iter().filter_map(|(number, place)| Some((place.idle_since?, *number)));
+    /// Takes the place of the connection that has been idle the longest, among some, and tells it to go.
+    fn evict_oldest_idle(&mut self, among: impl Fn(&Place) -> bool) -> bool {
+        let places = self.places.iter().filter(|(_, place)| among(place));
+        let idle = places.filter_map(|(number, place)| Some((place.idle_since?, *number)));
         let Some((_, number)) = idle.min() else { return false };
         self.remove(number);
         true
@@ -209,6 +212,21 @@ mod tests {
         let _other = connections.admit(B).unwrap();
         drop(first);
         assert!(connections.admit(A).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_has_its_share_loses_its_own_idle_connection_and_nobody_elses() {
+        let connections = Connections::new(10, 2);
+        let now = clock::now();
+        let other = connections.admit(B).unwrap();
+        other.set_idle(Some(now));
+        let [busy, idle] = [(); 2].map(|()| connections.admit(A).unwrap());
+        idle.set_idle(Some(now + Duration::from_secs(1)));
+        let _third = connections.admit(A).unwrap();
+        assert!(idle.evicted.is_cancelled());
+        assert!(!busy.evicted.is_cancelled() && !other.evicted.is_cancelled());
+        drop(idle);
+        assert_eq!(connections.admit(A).unwrap_err(), Refusal::ClientShare);
     }
 
     #[test]

@@ -122,3 +122,17 @@ fn the_deadline_ends_what_does_not_end_by_itself() {
     // The answer that comes too late finds nobody and does no harm.
     fake.release(1);
 }
+
+#[test]
+fn workers_that_are_dropped_end_their_threads_and_close_their_sockets() {
+    let Server { workers, fake, address, .. } = Server::start(2, "127.0.0.1:0", Limits::default());
+    assert_served(address);
+    drop(workers);
+    let deadline = crate::clock::now() + PATIENCE;
+    // The threads hold the resolver for as long as they run.
+    while Arc::strong_count(&fake) > 1 {
+        assert!(crate::clock::now() < deadline, "a thread still runs");
+        std::thread::yield_now();
+    }
+    UdpSocket::bind(address).unwrap();
+}

@@ -13,7 +13,7 @@ use super::request::RequestTemplate;
 use super::response::{InFlight, Outcome, Refusals};
 use crate::clock;
 use crate::transport::TransportError;
-use crate::transport::pool::{self, Job, Outlet, Taken};
+use crate::transport::pool::{self, IDLE, Job, Outlet, Taken};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -38,9 +38,6 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// Silence with queries in flight after which a PING asks whether anybody is there; and how long the answer may take.
 /// TCP alone would not tell for minutes: a middlebox may go on acknowledging.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// An unused connection is closed after this long; public resolvers do it after 4 to 30 s themselves.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// How long GOAWAY and close_notify may take to be sent.
 const CLOSING: Duration = Duration::from_secs(1);

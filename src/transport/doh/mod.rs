@@ -4,7 +4,7 @@
 
 mod connection;
 mod meter;
-mod request;
+pub(super) mod request;
 mod response;
 #[cfg(test)]
 mod tests;
@@ -83,13 +83,17 @@ impl<D: Dial> Connector for DohConnector<D> {
                 .map_err(|error| TransportError::Http2 { reason: error.to_string() })?;
             Ok((connection, handshake))
         };
-        timeout_at(deadline.into(), opening).await.unwrap_or_else(|_elapsed| {
+        let outcome = timeout_at(deadline.into(), opening).await.unwrap_or_else(|_elapsed| {
             let waited = clock::now().saturating_duration_since(begun);
             Err(match reached.get() {
                 Some(address) => TransportError::ConnectTimeout { address: *address, waited },
                 None => TransportError::Timeout,
             })
-        })
+        });
+        if let (Err(_), Some(address)) = (&outcome, reached.get()) {
+            self.dial.refuted(address.ip());
+        }
+        outcome
     }
 }
 

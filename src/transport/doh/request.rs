@@ -19,7 +19,7 @@ const HTTPS_PORT: u16 = 443;
 
 /// All of a server's requests that does not change from query to query.
 #[derive(Debug)]
-pub(super) struct RequestTemplate {
+pub(in crate::transport) struct RequestTemplate {
     /// How a query travels.
     method: DohMethod,
     /// The whole target with POST; with GET everything before the query's octets.
@@ -33,14 +33,19 @@ pub(super) struct RequestTemplate {
 }
 
 /// A request's head, and its body if it has one.
-pub(super) type Sendable = (Request<()>, Option<Bytes>);
+pub(in crate::transport) type Sendable = (Request<()>, Option<Bytes>);
 
 impl RequestTemplate {
     /// Makes the template of the server at `host`; `path` begins with a slash.
     ///
     /// # Errors
     /// A host or path that cannot stand in a URI.
-    pub(super) fn new(host: &Host, port: u16, path: &str, method: DohMethod) -> Result<Self, InvalidUri> {
+    pub(in crate::transport) fn new(
+        host: &Host,
+        port: u16,
+        path: &str,
+        method: DohMethod,
+    ) -> Result<Self, InvalidUri> {
         let authority = if port == HTTPS_PORT { host.to_string() } else { format!("{host}:{port}") };
         let authority = Authority::try_from(authority)?;
         let joint = if path.contains('?') { '&' } else { '?' };
@@ -67,7 +72,7 @@ impl RequestTemplate {
     ///
     /// # Errors
     /// A query too long for a URI, with GET.
-    pub(super) fn request(&self, query: &Bytes) -> Result<Sendable, TransportError> {
+    pub(in crate::transport) fn request(&self, query: &Bytes) -> Result<Sendable, TransportError> {
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.headers.clone();

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::config::settings::{DohMethod, Host, Limits, Roots, TlsSettings, TlsVersion};
+use crate::transport::pool::IDLE;
 use crate::transport::tls::{TlsContext, provider};
 use crate::transport::{Lookup, Received, exchange};
 use crate::wire::response::ResponseFault;
@@ -764,7 +765,7 @@ async fn an_unused_connection_is_closed_politely_and_replaced_when_needed() {
     };
     let asking = async {
         client.assert_answered(query("a")).await;
-        tokio::time::sleep(Duration::from_millis(9900)).await;
+        tokio::time::sleep(IDLE - Duration::from_millis(100)).await;
         assert_eq!(client.pool.connections(), 1);
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(client.pool.connections(), 0);

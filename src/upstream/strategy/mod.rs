@@ -8,12 +8,10 @@ mod fastest;
 mod round_robin;
 mod weighted;
 
+pub use crate::config::settings::MAX_MEMBERS;
 use crate::config::settings::StrategyKind;
 use std::fmt::Debug;
 use std::time::Duration;
-
-/// Servers of a group that are used; more make no query better, and this many fit into an order without an allocation.
-pub const MAX_MEMBERS: usize = 16;
 
 /// What a strategy may know of a server.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,244 @@
+//! What happens to a flight while it is on its way: whom it asks next, what a completion or a time-out means for it.
+//! Where flights are kept is `flights`' business, how they end `endings`'.
+
+use super::endings::Ending;
+use super::failure::{Cause, Failure};
+use super::flight::{Flight, MAX_ATTEMPTS, Sent, SentState};
+use super::flights::{FlightId, Flights, GENERATION_MASK};
+use super::inbox::Completion;
+use super::snapshot::Snapshot;
+use crate::policy::Verdict;
+use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
+use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
+use crate::upstream::{Sample, Upstream};
+use crate::wire::response::ResponseRef;
+use crate::wire::stored::StoredAnswer;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Why another server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// No answer so far.
+    Unanswered,
+    /// An answer whose rcode is no result.
+    NoResult,
+}
+
+/// An attempt whose completion has come.
+struct Attempt {
+    /// Where its flight is.
+    slot: u32,
+    /// Place of the server in its group.
+    server: usize,
+    /// The server.
+    upstream: Arc<Upstream>,
+    /// When it was asked.
+    asked_at: Instant,
+    /// Its time was up before, and counted then.
+    late: bool,
+}
+
+impl Flights {
+    /// Asks the next server; ends the flight when there is none and nothing is awaited any more.
+    pub(super) fn attempt(&mut self, slot: u32, reason: Reason, now: Instant) {
+        let sink: Arc<dyn CompletionSink> = self.completions();
+        let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
+        let Some(server) = flight.next_server(reason, now) else {
+            if !flight.is_waiting() {
+                let ending = flight.last_resort();
+                self.end(slot, ending, now);
+            }
+            return;
+        };
+        let number = flight.sent.len();
+        let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
+        let patience = upstream.attempt_timeout();
+        flight.sent.push(Sent { server, at: now, patience, state: SentState::Waiting });
+        let id = ticket_id(FlightId { slot, generation }, number);
+        let exchange = Exchange {
+            query: flight.query.clone(),
+            deadline: flight.deadline,
+            ticket: Ticket::new(sink, id),
+        };
+        upstream.submit(exchange, now);
+    }
+
+    /// Does what is due for one flight: the end, the stale answer, another attempt.
+    pub(super) fn on_time(&mut self, slot: u32, now: Instant) {
+        let Some(flight) = self.flight_mut(slot) else { return };
+        let give_stale = flight.stale_at().is_some_and(|at| at <= now);
+        let impatient = flight.give_up_waiting(now);
+        if flight.deadline <= now {
+            let ending = flight.last_resort();
+            self.end(slot, ending, now);
+            return;
+        }
+        if give_stale {
+            self.send_stale(slot, now);
+        }
+        if impatient {
+            self.attempt(slot, Reason::Unanswered, now);
+        }
+    }
+
+    /// Takes the end of an exchange: an answer, or a reason to ask another server.
+    pub(super) fn complete(&mut self, completion: Completion, now: Instant) {
+        let (id, number) = from_ticket_id(completion.id);
+        if !self.is_current(id) {
+            return;
+        }
+        let Some(flight) = self.flight_mut(id.slot) else { return };
+        let Some(sent) = flight.sent.get_mut(number) else { return };
+        let late = sent.state == SentState::Late;
+        let (server, asked_at) = (sent.server, sent.at);
+        sent.state = SentState::Ended;
+        let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
+        upstream.finished();
+        let attempt = Attempt { slot: id.slot, server, upstream, asked_at, late };
+        match completion.outcome {
+            Ok(received) => self.received(&attempt, received, now),
+            Err(error) => self.failed(&attempt, error, now),
+        }
+    }
+
+    /// Takes an exchange that failed.
+    fn failed(&mut self, attempt: &Attempt, error: TransportError, now: Instant) {
+        // A late attempt was counted when its time was up.
+        if !attempt.late {
+            attempt.upstream.observe(after_transport(&error).sample, now);
+            // The transport saw it, but it is an answer that broke a rule.
+            if let TransportError::Mismatch(fault) = &error {
+                attempt.upstream.counters().invalid(*fault);
+            } else {
+                attempt.upstream.counters().failed(error.label());
+            }
+            if let Some(flight) = self.flight_mut(attempt.slot) {
+                flight.causes.push((attempt.server, Cause::Transport(error)));
+            }
+        }
+        self.go_on(attempt.slot, Reason::Unanswered, now);
+    }
+
+    /// Asks another server, unless one is being asked.
+    fn go_on(&mut self, slot: u32, reason: Reason, now: Instant) {
+        let Some(flight) = self.flight_mut(slot) else { return };
+        if !flight.is_patient() {
+            self.attempt(slot, reason, now);
+            self.schedule(slot);
+        }
+    }
+
+    /// Takes a message: checks it, and ends the flight with it or goes on.
+    fn received(&mut self, attempt: &Attempt, received: Received, now: Instant) {
+        let Attempt { slot, server, ref upstream, asked_at, .. } = *attempt;
+        let Some(flight) = self.flight_mut(slot) else { return };
+        let Some(asked) = flight.asked(server) else { return };
+        let checked = asked.check(received.message);
+        let response =
+            checked.as_ref().map_err(|fault| *fault).and_then(|message| ResponseRef::parse(message));
+        let response = match response {
+            Ok(response) => response,
+            Err(fault) => {
+                upstream.observe(Sample::Failed { error: fault.into() }, now);
+                upstream.counters().invalid(fault);
+                flight.causes.push((server, Cause::Invalid(fault)));
+                return self.go_on(slot, Reason::Unanswered, now);
+            }
+        };
+        let latency = now.saturating_duration_since(asked_at);
+        let retry = after_rcode(response.rcode(), response.ede().is_some_and(|(code, _)| is_dnssec(code)));
+        upstream.observe(Sample::Answered { latency }, now);
+        upstream.counters().answered(response.rcode(), latency);
+        match retry {
+            Retry::No => {
+                let ending = self.judge(attempt, &response, received.age_secs, now);
+                self.end(slot, ending, now);
+            }
+            Retry::Other => {
+                let answer = asked.keep(&response);
+                flight.causes.push((server, Cause::Rcode(response.rcode())));
+                flight.fallback.get_or_insert((answer, server));
+                self.go_on(slot, Reason::NoResult, now);
+            }
+        }
+    }
+
+    /// Stages 12 and 13: the answer-side rules, then the cache.
+    fn judge(&self, attempt: &Attempt, response: &ResponseRef<'_>, age_secs: u32, now: Instant) -> Ending {
+        let server = attempt.server;
+        let parts = self.flight(attempt.slot).and_then(|f| Some((f, f.key()?, f.entry()?, f.asked(server)?)));
+        let Some((flight, key, entry, asked)) = parts else { return Ending::Failed(Failure::Stopping) };
+        let (verdict, _rule) = flight.snapshot.policy.on_answer(&key.question, response, entry.group.own);
+        match verdict {
+            Verdict::Pass | Verdict::Accept => {}
+            Verdict::Answer(answer) => return Ending::Answer { answer, server },
+            Verdict::Refuse(rcode, ede) => {
+                let refusal = StoredAnswer::failure(&key.question, rcode, Some(ede.code));
+                self.cache().store_failure(&key, refusal, now);
+                return Ending::Refused { rcode, ede };
+            }
+            Verdict::Drop => return Ending::Failed(Failure::Stopping),
+        }
+        let answer = asked.keep(response);
+        // An answer for one network is nobody else's (RFC 7871 §7.3.1). The network that we named is part of the key.
+        let is_ours = response.ecs_scope().is_none_or(|scope| scope == 0) || flight.names_network;
+        let answer = if is_ours { self.cache().store(&key, answer, age_secs, now) } else { answer };
+        Ending::Answer { answer, server }
+    }
+}
+
+impl Flight {
+    /// Returns the next server of the group that may be asked.
+    fn next_server(&mut self, reason: Reason, now: Instant) -> Option<usize> {
+        let group = &self.snapshot.groups.get(self.group)?.group;
+        match reason {
+            _ if self.sent.len() >= MAX_ATTEMPTS => None,
+            Reason::Unanswered => self.attempts.next(group, now),
+            Reason::NoResult => self.attempts.next_after_rcode(group, now),
+        }
+    }
+
+    /// Notes whose time is up; true when another server may be asked for it. At the deadline that is everybody's, but
+    /// a server is blamed only for its own time.
+    fn give_up_waiting(&mut self, now: Instant) -> bool {
+        let is_over = self.deadline <= now;
+        let mut impatient = false;
+        for sent in self.sent.iter_mut().filter(|sent| sent.state == SentState::Waiting) {
+            let had_its_time = sent.at + sent.patience <= now;
+            if had_its_time || is_over {
+                self.causes.push((sent.server, Cause::TimedOut));
+            }
+            if had_its_time {
+                sent.state = SentState::Late;
+                impatient = true;
+                self.snapshot.blame(self.group, sent.server, now);
+            }
+        }
+        impatient
+    }
+}
+
+impl Snapshot {
+    /// Counts a time-out against a server.
+    fn blame(&self, group: usize, server: usize, now: Instant) {
+        let entry = self.groups.get(group);
+        if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(server)) {
+            server.observe(Sample::TimedOut, now);
+            server.counters().failed("timeout");
+        }
+    }
+}
+
+/// Packs a flight and the number of its attempt into a ticket's number.
+fn ticket_id(id: FlightId, attempt: usize) -> u64 {
+    let attempt = u64::try_from(attempt & 0xff).unwrap_or_default();
+    u64::from(id.slot) << 32 | u64::from(id.generation & GENERATION_MASK) << 8 | attempt
+}
+
+/// The reverse of `ticket_id`.
+#[expect(clippy::cast_possible_truncation, reason = "each part is masked to its width")]
+fn from_ticket_id(id: u64) -> (FlightId, usize) {
+    let flight = FlightId { slot: (id >> 32) as u32, generation: (id >> 8) as u32 & GENERATION_MASK };
+    (flight, (id & 0xff) as usize)
+}

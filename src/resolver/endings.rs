@@ -1,0 +1,175 @@
+//! How flights end: what their clients are told, what is remembered of it. Why one ends is decided in `attempts`.
+
+use super::failure::Failure;
+use super::flight::{Flight, SentState};
+use super::flights::Flights;
+use super::waiter::{ReplyNote, Waiter};
+use super::{STALE_TTL_SECS, stale_ede};
+use crate::cache::key::KeyRef;
+use crate::telemetry::outcome::{Outcome, QueryDetail, Source};
+use crate::wire::ede::Ede;
+use crate::wire::header::Rcode;
+use crate::wire::query::QueryRef;
+use crate::wire::reply;
+use crate::wire::stored::{StoredAnswer, TtlRule};
+use std::time::Instant;
+
+/// How a flight ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// With an answer of a server.
+    Answer {
+        /// What it said.
+        answer: StoredAnswer,
+        /// Place of the server in its group.
+        server: usize,
+    },
+    /// With a rule's word on a server's answer.
+    Refused {
+        /// What clients get.
+        rcode: Rcode,
+        /// Why.
+        ede: Ede,
+    },
+    /// With an old answer.
+    Stale(StoredAnswer),
+    /// With nothing.
+    Failed(Failure),
+}
+
+impl Flights {
+    /// Gives every waiter the stale answer; the flight goes on to refresh it (RFC 8767 §5).
+    pub(super) fn send_stale(&mut self, slot: u32, now: Instant) {
+        let Some(flight) = self.flight_mut(slot) else { return };
+        let Some(answer) = flight.stale.clone() else { return };
+        flight.stale_sent = true;
+        let waiters = std::mem::take(&mut flight.waiters);
+        let ending = Ending::Stale(answer);
+        for (waiter, _permit) in waiters {
+            self.reply(&waiter, &ending, None, now);
+        }
+    }
+
+    /// Ends a flight: replies to all who wait, remembers a failure, frees the slot.
+    pub(super) fn end(&mut self, slot: u32, ending: Ending, now: Instant) {
+        let Some(mut flight) = self.take(slot) else { return };
+        for sent in flight.sent.iter().filter(|sent| sent.state != SentState::Ended) {
+            if let Some(server) = flight.server(sent.server) {
+                server.finished();
+            }
+        }
+        self.remember(&flight, &ending, now);
+        for (waiter, _permit) in std::mem::take(&mut flight.waiters) {
+            self.reply(&waiter, &ending, Some(&flight), now);
+        }
+    }
+
+    /// Keeps a failure for a few seconds, so that a name that cannot be resolved does not hammer the servers (RFC 9520).
+    /// One that a stale answer helped out of counts too: the next client gets that at once (RFC 8767 §5).
+    fn remember(&self, flight: &Flight, ending: &Ending, now: Instant) {
+        let Some(key) = flight.key() else { return };
+        match ending {
+            Ending::Failed(failure) => self.remember_failure(&key, failure, flight, now),
+            Ending::Stale(_) => self.remember_failure(&key, &flight.failure(), flight, now),
+            Ending::Answer { answer, .. } if !is_cacheable_answer(answer.rcode()) => {
+                self.cache().store_failure(&key, answer.clone(), now);
+            }
+            Ending::Answer { .. } | Ending::Refused { .. } => {}
+        }
+    }
+
+    /// Keeps the reply to a failure, if the failure is not our own.
+    fn remember_failure(&self, key: &KeyRef<'_>, failure: &Failure, flight: &Flight, now: Instant) {
+        if !failure.is_cacheable() {
+            return;
+        }
+        let kept = StoredAnswer::failure(&key.question, failure.rcode(), Some(failure.ede().code));
+        self.cache().store_failure(key, kept, now);
+        if let Some(entry) = flight.entry() {
+            entry.failed();
+        }
+    }
+
+    /// Renders one reply into the outbox and records the query.
+    pub(super) fn reply(&mut self, waiter: &Waiter, ending: &Ending, flight: Option<&Flight>, now: Instant) {
+        let Ok(query) = QueryRef::parse(&waiter.query) else { return };
+        let limit = query.reply_limit(waiter.transport);
+        let mut ede = None;
+        let (source, rcode) = match ending {
+            Ending::Answer { answer, .. } => (Source::Upstream, answer.rcode()),
+            Ending::Refused { rcode, ede: reason } => {
+                ede = Some(reason.clone());
+                (Source::Blocked, *rcode)
+            }
+            Ending::Stale(answer) => {
+                ede = Some(stale_ede(answer).clone());
+                (Source::Stale, answer.rcode())
+            }
+            Ending::Failed(failure) => {
+                ede = Some(failure.ede());
+                (Source::Failed, failure.rcode())
+            }
+        };
+        let upstream = match (ending, flight) {
+            (Ending::Answer { server, .. }, Some(flight)) => flight.server(*server),
+            _ => None,
+        };
+        let note = ReplyNote { source, upstream: upstream.map(|upstream| upstream.id()) };
+        self.outbox().push(waiter, note, reply_space(ending, limit), |out| match ending {
+            Ending::Answer { answer, .. } => answer.render(&query, TtlRule::Keep, None, out),
+            Ending::Stale(answer) => {
+                answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, ede.as_ref(), out)
+            }
+            Ending::Refused { .. } | Ending::Failed(_) => reply::error(&query, rcode, ede.as_ref(), out),
+        });
+        let outcome = Outcome {
+            source,
+            rcode,
+            ede: ede.as_ref().map(|ede| ede.code),
+            transport: waiter.transport,
+            duration: Some(now.saturating_duration_since(waiter.received)),
+        };
+        let detail = QueryDetail {
+            client: waiter.client.peer.ip(),
+            question: Some(query.question()),
+            upstream: upstream.map(|upstream| upstream.name()),
+        };
+        self.record(&outcome, &detail);
+    }
+}
+
+impl Flight {
+    /// Returns what is said when no server gave a usable answer: an old answer, what one of them did say, the reason.
+    pub(super) fn last_resort(&mut self) -> Ending {
+        if let Some(answer) = self.stale.take() {
+            return Ending::Stale(answer);
+        }
+        if let Some((answer, server)) = self.fallback.take() {
+            return Ending::Answer { answer, server };
+        }
+        Ending::Failed(self.failure())
+    }
+
+    /// Returns why there is no answer.
+    fn failure(&self) -> Failure {
+        let named =
+            |place: usize| self.server(place).map_or_else(String::new, |server| server.name().to_owned());
+        Failure::Attempts(self.causes.iter().map(|(place, cause)| (named(*place), cause.clone())).collect())
+    }
+}
+
+/// Returns true for the rcodes that `Cache::store` keeps.
+fn is_cacheable_answer(rcode: Rcode) -> bool {
+    rcode == Rcode::NOERROR || rcode == Rcode::NXDOMAIN
+}
+
+/// Returns how much room a reply needs at most: its limit, but not 65,535 octets zeroed for a small answer over TCP.
+fn reply_space(ending: &Ending, limit: usize) -> usize {
+    /// OPT with an EDE of the longest text, and the question of an error reply.
+    const MARGIN: usize = 640;
+    let needed = match ending {
+        Ending::Answer { answer, .. } | Ending::Stale(answer) => answer.message().len() + MARGIN,
+        Ending::Refused { .. } | Ending::Failed(_) => 2 * MARGIN,
+    };
+    limit.min(needed)
+}
