@@ -7,6 +7,7 @@ use super::flight::{Flight, MAX_ATTEMPTS, Sent, SentState};
 use super::flights::{FlightId, Flights, GENERATION_MASK};
 use super::inbox::Completion;
 use super::snapshot::Snapshot;
+use crate::config::settings::Endpoint;
 use crate::policy::Verdict;
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
 use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
@@ -209,7 +210,7 @@ impl Flight {
         for sent in self.sent.iter_mut().filter(|sent| sent.state == SentState::Waiting) {
             let had_its_time = sent.at + sent.patience <= now;
             if had_its_time || is_over {
-                self.causes.push((sent.server, Cause::TimedOut));
+                self.causes.push((sent.server, self.snapshot.silence(self.group, sent.server)));
             }
             if had_its_time {
                 sent.state = SentState::Late;
@@ -222,6 +223,16 @@ impl Flight {
 }
 
 impl Snapshot {
+    /// Returns what a server's silence means: without a connection it has not even heard the query.
+    fn silence(&self, group: usize, server: usize) -> Cause {
+        let server = self.groups.get(group).and_then(|entry| entry.group.upstreams.get(server));
+        let connected = server.is_none_or(|server| {
+            let connectionless = matches!(server.spec().endpoint, Endpoint::PlainUdp { .. });
+            connectionless || server.transport().connections() > 0
+        });
+        if connected { Cause::TimedOut } else { Cause::NotConnected }
+    }
+
     /// Counts a time-out against a server, unless it has answered others meanwhile: then the name is slow, not the server.
     fn blame(&self, group: usize, sent: &Sent, now: Instant) {
         let entry = self.groups.get(group);

@@ -320,6 +320,16 @@ fn a_verdict_of_dnssec_is_remembered_with_its_own_reason() {
 }
 
 #[test]
+fn a_server_that_is_never_connected_to_counts_as_unreachable() {
+    let server = fake::silent();
+    server.has_connections(0);
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(rig.heard(), [failed(EdeCode::NO_REACHABLE_AUTHORITY)]);
+}
+
+#[test]
 fn nxdomain_is_an_answer() {
     let (first, second) = (with_rcode(3), answering(60));
     let mut rig = Rig::new(&[("first", &first), ("second", &second)]);
