@@ -11,9 +11,10 @@
 
 mod inside;
 
-use criterion::{BatchSize, Criterion, Throughput, black_box, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hashbrown::DefaultHashBuilder;
 use inside::{Inside, REPLY, answer, queries, query};
+use std::hint::black_box;
 use std::time::Duration;
 use veildns::cache::Cache;
 use veildns::cache::key::{KeyRef, PartitionId, Variant};

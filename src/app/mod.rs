@@ -156,11 +156,8 @@ impl Gateway {
         // What can fail comes first, and each step can be undone: sockets are bound before anything is swapped.
         let prepared = self.core.prepare(&settings)?;
         let metrics = self.changed_metrics(&settings, control)?;
-        let report = match self.workers.listen(&settings.listen) {
-            Ok(report) => report,
-            // The new page, if there is one, ends with this.
-            Err(error) => return Err(error.into()),
-        };
+        // The new page, if there is one, ends with an error here.
+        let report = self.workers.listen(&settings.listen)?;
         self.core.adopt(prepared, &settings);
         self.access.store(Arc::new(AccessList::new(&settings.access)));
         if let Some(page) = metrics {

@@ -270,6 +270,7 @@ mod tests {
     type Case<'a> = (&'a str, RecordType, bool, Vec<Vec<u8>>, Result<Vec<usize>, ResponseFault>);
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn answers_keep_what_follows_from_the_question() {
         const UNRELATED: ResponseFault = ResponseFault::Unrelated;
         let cases: Vec<Case<'_>> = vec![

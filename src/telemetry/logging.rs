@@ -59,12 +59,6 @@ pub fn init_quiet() {
     let _ = tracing_subscriber::registry().with(filter).with(output).try_init();
 }
 
-/// Returns the filter of `RUST_LOG`. An empty one is none, as containers often have it: it would mean errors only.
-fn from_environment() -> Option<EnvFilter> {
-    let text = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.trim().is_empty())?;
-    EnvFilter::try_new(text).ok()
-}
-
 /// Returns the layer that writes one flat object a line: timestamp, level, target, message, and the event's own fields.
 fn json<S, W>(writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
