@@ -10,6 +10,7 @@
     reason = "a broken assumption must end a test"
 )]
 
+#[allow(unreachable_pub, reason = "the fuzz targets use it as a module of their own")]
 #[path = "fuzz/bodies.rs"]
 mod bodies;
 mod support;
