@@ -114,7 +114,6 @@ impl CommandError {
 }
 
 /// Returns the exit code for a gateway that does not start.
-#[expect(clippy::wildcard_enum_match_arm, reason = "kinds of std are open-ended")]
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind(error) => match &error.kind {
