@@ -1,6 +1,7 @@
 //! The operator: commands, signals, reload, stop, systemd.
 
 pub mod check;
+pub mod network;
 pub mod query;
 pub mod run;
 pub mod servers;
