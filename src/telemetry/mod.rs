@@ -8,4 +8,4 @@ pub mod outcome;
 mod page;
 mod process;
 pub mod query_log;
-mod timestamp;
+pub(crate) mod timestamp;
