@@ -157,3 +157,20 @@ fn every_query_of_a_burst_is_answered_over_few_connections() {
         assert!(server.log.connections() <= 2, "{protocol:?}: {} connections", server.log.connections());
     }
 }
+
+#[test]
+fn a_sudden_slowness_of_the_servers_costs_patience_and_no_query() {
+    for count in [1, 2] {
+        let servers: Vec<Server> = (0..count).map(|_| Server::start(Protocol::Dot, Script::good())).collect();
+        let names = ["a", "b"];
+        let setup =
+            servers.iter().zip(names).fold(setup(), |setup, (server, name)| setup.server(name, server));
+        let gateway = setup.start();
+        ask(&gateway, "quick", 30);
+        // Far beyond the time that these servers have needed so far, and within the time that a query has.
+        for server in &servers {
+            server.set(Script::replying(Reply::Delay(std::time::Duration::from_millis(1200))));
+        }
+        ask(&gateway, "slow", 3);
+    }
+}

@@ -7,14 +7,16 @@ use veildns::config;
 use veildns::config::keys::KEYS;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 11] = [
     "README.md",
+    "bench/README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "certs/README.md",
     "docs/architecture.md",
     "docs/configuration.md",
     "docs/metrics.md",
+    "docs/performance.md",
     "docs/privacy.md",
     "docs/troubleshooting.md",
 ];

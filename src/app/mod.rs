@@ -156,7 +156,7 @@ impl Gateway {
         // What can fail comes first, and each step can be undone: sockets are bound before anything is swapped.
         let prepared = self.core.prepare(&settings)?;
         let metrics = self.changed_metrics(&settings, control)?;
-        // The new page, if there is one, ends with an error here.
+        // The new page, if there is one, ends when this fails.
         let report = self.workers.listen(&settings.listen)?;
         self.core.adopt(prepared, &settings);
         self.access.store(Arc::new(AccessList::new(&settings.access)));

@@ -124,16 +124,17 @@ fn start_code(error: &StartError) -> u8 {
             BindErrorKind::Permission => exit::PERMISSION,
             BindErrorKind::NotHere | BindErrorKind::Other => exit::SYSTEM,
         },
-        StartError::Metrics { source, .. } => match source.kind() {
-            io::ErrorKind::AddrInUse => exit::ADDRESS_TAKEN,
-            io::ErrorKind::PermissionDenied => exit::PERMISSION,
-            _ => exit::SYSTEM,
-        },
+        StartError::Metrics { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            exit::ADDRESS_TAKEN
+        }
+        StartError::Metrics { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            exit::PERMISSION
+        }
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
         StartError::QueryLog { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             exit::PERMISSION
         }
-        StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
+        StartError::Metrics { .. } | StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
     }
 }
 

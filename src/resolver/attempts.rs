@@ -7,6 +7,7 @@ use super::flight::{Flight, MAX_ATTEMPTS, Sent, SentState};
 use super::flights::{FlightId, Flights, GENERATION_MASK};
 use super::inbox::Completion;
 use super::snapshot::Snapshot;
+use crate::config::settings::Endpoint;
 use crate::policy::Verdict;
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
 use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
@@ -45,7 +46,9 @@ impl Flights {
         let sink: Arc<dyn CompletionSink> = self.completions();
         let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
         let Some(server) = flight.next_server(reason, now) else {
-            if !flight.is_waiting() {
+            // With an answer to pass on, nobody waits for servers that have had their time.
+            let settled = flight.fallback.is_some() && !flight.is_patient();
+            if settled || !flight.is_waiting() {
                 let ending = flight.last_resort();
                 self.end(slot, ending, now);
             }
@@ -207,12 +210,12 @@ impl Flight {
         for sent in self.sent.iter_mut().filter(|sent| sent.state == SentState::Waiting) {
             let had_its_time = sent.at + sent.patience <= now;
             if had_its_time || is_over {
-                self.causes.push((sent.server, Cause::TimedOut));
+                self.causes.push((sent.server, self.snapshot.silence(self.group, sent.server)));
             }
             if had_its_time {
                 sent.state = SentState::Late;
                 impatient = true;
-                self.snapshot.blame(self.group, sent.server, now);
+                self.snapshot.blame(self.group, sent, now);
             }
         }
         impatient
@@ -220,11 +223,23 @@ impl Flight {
 }
 
 impl Snapshot {
-    /// Counts a time-out against a server.
-    fn blame(&self, group: usize, server: usize, now: Instant) {
+    /// Returns what a server's silence means: without a connection it has not even heard the query.
+    fn silence(&self, group: usize, server: usize) -> Cause {
+        let server = self.groups.get(group).and_then(|entry| entry.group.upstreams.get(server));
+        let connected = server.is_none_or(|server| {
+            let connectionless = matches!(server.spec().endpoint, Endpoint::PlainUdp { .. });
+            connectionless || server.transport().connections() > 0
+        });
+        if connected { Cause::TimedOut } else { Cause::NotConnected }
+    }
+
+    /// Counts a time-out against a server, unless it has answered others meanwhile: then the name is slow, not the server.
+    fn blame(&self, group: usize, sent: &Sent, now: Instant) {
         let entry = self.groups.get(group);
-        if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(server)) {
-            server.observe(Sample::TimedOut, now);
+        if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(sent.server)) {
+            if !server.has_answered_since(sent.at) {
+                server.observe(Sample::TimedOut, now);
+            }
             server.counters().failed("timeout");
         }
     }

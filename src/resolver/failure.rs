@@ -19,6 +19,8 @@ pub(super) enum Cause {
     Rcode(Rcode),
     /// No answer within the attempt's time.
     TimedOut,
+    /// No connection within the attempt's time.
+    NotConnected,
 }
 
 /// Why a query gets no answer.
@@ -84,6 +86,7 @@ impl Cause {
                 Blame::Server => EdeCode::NETWORK_ERROR,
                 Blame::Us | Blame::Nobody => EdeCode::OTHER,
             },
+            Self::NotConnected => EdeCode::NO_REACHABLE_AUTHORITY,
             Self::Invalid(_) | Self::Rcode(_) | Self::TimedOut => EdeCode::NETWORK_ERROR,
         }
     }
@@ -92,7 +95,7 @@ impl Cause {
     fn is_ours(&self) -> bool {
         match self {
             Self::Transport(error) => matches!(error.blame(), Blame::Us | Blame::Nobody),
-            Self::Invalid(_) | Self::Rcode(_) | Self::TimedOut => false,
+            Self::Invalid(_) | Self::Rcode(_) | Self::TimedOut | Self::NotConnected => false,
         }
     }
 }
@@ -117,6 +120,7 @@ fn text_of(causes: &[(String, Cause)]) -> Cow<'static, str> {
             Cause::Invalid(fault) => write!(text, "{separator}{server}: invalid answer: {fault}"),
             Cause::Rcode(rcode) => write!(text, "{separator}{server}: {rcode}"),
             Cause::TimedOut => write!(text, "{separator}{server}: no answer in time"),
+            Cause::NotConnected => write!(text, "{separator}{server}: no connection in time"),
         };
         if written.is_err() || text.len() > MAX_TEXT {
             break;

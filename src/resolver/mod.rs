@@ -35,6 +35,7 @@ use crate::policy::Verdict;
 use crate::policy::client_subnet::SubnetContent;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
+use crate::upstream::retry::is_dnssec;
 use crate::wire::ede::{Ede, EdeCode};
 use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryRef};
@@ -303,8 +304,9 @@ fn fresh(found: &Found, query: &QueryRef<'_>, transport: ClientTransport, out: &
     let rcode = found.answer.rcode();
     let (source, ede) = match (found.failure, found.answer.ede_code()) {
         (false, _) => (Source::Cache, None),
-        // A rule's refusal keeps its own reason.
+        // A rule's refusal keeps its own reason, and so does a verdict of DNSSEC.
         (true, Some(EdeCode::BLOCKED)) => (Source::Blocked, None),
+        (true, Some(code)) if is_dnssec(code) => (Source::Failed, None),
         (true, _) => (Source::Failed, Some(&failure::CACHED)),
     };
     let written = found.answer.render(query, TtlRule::Aged { secs: found.age_secs }, ede, out);

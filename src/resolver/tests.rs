@@ -276,6 +276,60 @@ fn servfail_is_asked_elsewhere_once_and_then_passed_on() {
 }
 
 #[test]
+fn nobody_waits_for_a_late_server_when_there_is_an_answer_to_pass_on() {
+    let (silent, failing) = (fake::silent(), with_rcode(2));
+    let mut rig = Rig::new(&[("silent", &silent), ("failing", &failing)]);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(1_100));
+    let heard = rig.heard();
+    assert_eq!((heard.len(), heard[0].source, heard[0].rcode), (1, Source::Upstream, Rcode::SERVFAIL));
+}
+
+#[test]
+fn a_slow_name_does_not_take_a_server_down_that_answers_others() {
+    let server = Fake::new(|query| {
+        let slow = query.windows(4).any(|octets| octets == b"slow");
+        (!slow).then(|| Ok(fake::reply(query, 0, &[address(0)])))
+    });
+    let mut rig = Rig::new(&[("a", &server)]);
+    for round in 0..8 {
+        rig.ask(&format!("{round}.slow.example"));
+        rig.pass(Duration::from_millis(300));
+        rig.ask("prompt.example");
+        rig.pass(Duration::from_millis(1_500));
+    }
+    assert!(rig.resolver.snapshot().groups().all(|group| group.any_up()));
+}
+
+#[test]
+fn a_verdict_of_dnssec_is_remembered_with_its_own_reason() {
+    let bogus = Fake::new(|query| {
+        let mut reply = fake::reply(query, 2, &[]).to_vec();
+        // OPT with an EDE option: DNSSEC Bogus.
+        reply.extend(b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x06\x00\x0f\x00\x02\x00\x06");
+        reply[11] = 1;
+        Some(Ok(reply.into()))
+    });
+    let mut rig = Rig::new(&[("a", &bogus)]);
+    for _ in 0..2 {
+        rig.ask("bogus.example");
+        let heard = rig.heard();
+        assert_eq!((heard[0].rcode, heard[0].ede), (Rcode::SERVFAIL, Some(EdeCode(6))));
+    }
+    assert_eq!(bogus.queries().len(), 1);
+}
+
+#[test]
+fn a_server_that_is_never_connected_to_counts_as_unreachable() {
+    let server = fake::silent();
+    server.has_connections(0);
+    let mut rig = Rig::new(&[("a", &server)]);
+    rig.ask("www.example");
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(rig.heard(), [failed(EdeCode::NO_REACHABLE_AUTHORITY)]);
+}
+
+#[test]
 fn nxdomain_is_an_answer() {
     let (first, second) = (with_rcode(3), answering(60));
     let mut rig = Rig::new(&[("first", &first), ("second", &second)]);

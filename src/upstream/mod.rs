@@ -70,6 +70,8 @@ struct Condition {
     last_error: Option<Failure>,
     /// When a user's query last went to it.
     last_used: Option<Instant>,
+    /// When it last answered anything.
+    last_answered: Option<Instant>,
 }
 
 /// What became of one query to a server, as far as the server is concerned.
@@ -186,6 +188,7 @@ impl Upstream {
             latency: Latency::default(),
             last_error: None,
             last_used: None,
+            last_answered: None,
         };
         Self {
             id: UpstreamId::fresh(),
@@ -298,6 +301,11 @@ impl Upstream {
         self.condition().health.probe_due(company)
     }
 
+    /// Returns true when it has answered some query later than `then`.
+    pub(crate) fn has_answered_since(&self, then: Instant) -> bool {
+        self.condition().last_answered.is_some_and(|at| at > then)
+    }
+
     /// Returns when a user's query last went to it.
     pub(crate) fn last_used(&self) -> Option<Instant> {
         self.condition().last_used
@@ -317,6 +325,9 @@ impl Upstream {
     ) -> Option<Transition> {
         let mut condition = self.condition();
         condition.latency.observe(sample, now);
+        if matches!(sample, Sample::Answered { .. }) {
+            condition.last_answered = Some(now);
+        }
         if let Some(error) = sample.error() {
             condition.last_error = Some(error);
         }

@@ -101,12 +101,16 @@ fn client_gets_no_more_connections_than_its_share() {
     let server = server(|limits| limits.tcp_connections_per_client = 2);
     let mut first = server.tcp();
     let mut second = server.tcp();
-    assert_served(&mut first);
-    assert_served(&mut second);
+    write_message(&mut first, &query(1, "held.example"));
+    server.fake.wait_for_held(1);
+    write_message(&mut second, &query(2, "held.example"));
+    server.fake.wait_for_held(2);
     assert_closed(&mut server.tcp());
-    assert_served(&mut first);
-    drop(second);
-    // Its end is seen by the server a little later.
+    for (client, number) in [(&mut first, 1), (&mut second, 2)] {
+        server.fake.release(1);
+        assert_eq!(id(&read_message(client)), number);
+    }
+    // Idle ones give way to the same client's next, as soon as the server has seen that they are idle.
     let again = (0..500).any(|_| {
         let mut stream = server.tcp();
         stream.write_all(&framed(&query(1, "hit.example"))).is_ok() && stream.read_exact(&mut [0; 2]).is_ok()
