@@ -1,6 +1,7 @@
 //! The operator: commands, signals, reload, stop, systemd.
 
 pub mod check;
+pub mod doctor;
 pub mod network;
 pub mod query;
 pub mod run;
@@ -69,6 +70,7 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
         Command::Check(args) => check::check(&args),
         Command::Query(args) => query::query(&args),
         Command::Upstreams(args) => servers::upstreams(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => print(|out| {
             clap_complete::generate(shell, &mut Cli::command(), "veildns", out);
             Ok(())
@@ -115,7 +117,6 @@ impl CommandError {
 }
 
 /// Returns the exit code for a gateway that does not start.
-#[expect(clippy::wildcard_enum_match_arm, reason = "kinds of std are open-ended")]
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind(error) => match &error.kind {
