@@ -40,10 +40,18 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
 /// Crates that only some files may name.
 const RESERVED: &[(&str, &[&str], &str)] = &[
     ("hickory_proto", &["wire/"], "a codec for cold paths: its types stay below our own"),
-    ("nix", &["listener/batch.rs"], "batched system calls behind one interface"),
+    (
+        "nix",
+        &["listener/batch.rs", "control/network/netlink.rs"],
+        "batched system calls, and netlink, each behind one interface",
+    ),
     ("serde", &["config/"], "only the configuration is read by derive"),
     ("toml", &["config/"], "the format of the configuration"),
-    ("serde_json", &["control/", "telemetry/"], "output for programs"),
+    (
+        "serde_json",
+        &["control/", "telemetry/", "app/state.rs"],
+        "output for programs, and what outlives a restart",
+    ),
     ("prometheus_client", &["telemetry/"], "metrics leave by the exporter"),
     ("h2", &["transport/"], "the wire of one transport"),
     ("hyper", &["transport/", "telemetry/"], "the wire of one transport; the metrics page"),

@@ -1,11 +1,13 @@
 //! Everything behind the listeners: resolver, cache, servers. `veildns query` runs it without a listener.
 
 use super::error::StartError;
+use super::state::{self, State};
 use crate::cache::Cache;
 use crate::config::settings::{ServerSpec, Settings, TlsSettings};
 use crate::resolver::Resolver;
 use crate::resolver::snapshot::Snapshot;
 use crate::telemetry::counters::Telemetry;
+use crate::transport::certificate_time::CertificateClock;
 use crate::transport::tls::TlsContext;
 use crate::transport::{self, Lookup, Surroundings};
 use crate::upstream::Upstream;
@@ -13,9 +15,11 @@ use crate::upstream::bootstrap::Bootstrap;
 use crate::upstream::group::Group;
 use crate::upstream::probe;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +34,10 @@ pub struct Core {
     telemetry: Arc<Telemetry>,
     /// Looks names of servers up. One for good: servers that are kept over a reload must find the helpers of the day.
     bootstrap: Arc<Bootstrap>,
+    /// At which time certificates are judged.
+    time: Arc<CertificateClock>,
+    /// Where what outlives a restart is kept.
+    state_dir: Option<PathBuf>,
     /// Every task of the upstream side.
     tasks: TaskTracker,
     /// Ends them.
@@ -80,11 +88,20 @@ impl Core {
     pub fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let cache = Arc::new(Cache::new(&settings.cache, crate::clock::now()));
         let snapshot = Snapshot::new(settings, Vec::new());
+        let (bootstrap, time) = (Bootstrap::new(), CertificateClock::default());
+        let state_dir = settings.state_dir.clone();
+        if let Some(directory) = &state_dir {
+            let State { addresses, good_time } = State::load(directory);
+            bootstrap.recall_all(addresses);
+            time.raise(good_time);
+        }
         Arc::new(Self {
             resolver: Resolver::new(snapshot, Arc::clone(&cache), Arc::clone(&telemetry)),
             cache,
             telemetry,
-            bootstrap: Arc::new(Bootstrap::new()),
+            bootstrap: Arc::new(bootstrap),
+            time: Arc::new(time),
+            state_dir,
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
             runtime: OnceLock::new(),
@@ -101,6 +118,11 @@ impl Core {
         let prepared = self.prepare(settings)?;
         self.adopt(prepared, settings);
         self.tasks.spawn_on(Arc::clone(&self.resolver).drive(self.cancel.clone()), &runtime);
+        if let Some(directory) = self.state_dir.clone() {
+            let keeping = keep_state(Arc::clone(&self.bootstrap), Arc::clone(&self.time), directory);
+            let cancel = self.cancel.clone();
+            self.tasks.spawn_on(async move { cancel.run_until_cancelled(keeping).await }, &runtime);
+        }
         Ok(())
     }
 
@@ -109,7 +131,8 @@ impl Core {
     /// # Errors
     /// As for `start`.
     pub fn prepare(&self, settings: &Settings) -> Result<Prepared, StartError> {
-        let tls = Arc::new(TlsContext::load(&settings.tls).map_err(StartError::Roots)?);
+        let tls = TlsContext::load(&settings.tls).map_err(StartError::Roots)?;
+        let tls = Arc::new(tls.with_time(Arc::clone(&self.time)));
         let mut servers = Servers::default();
         for spec in &settings.servers {
             let (key, upstream) = self.server(spec, settings, &tls)?;
@@ -161,6 +184,11 @@ impl Core {
         self.cache.reconfigure(&settings.cache);
         if let Some(runtime) = self.runtime.get() {
             probe::start(&groups, runtime, &self.tasks, &servers.probes);
+            for upstream in &servers.in_order {
+                let forgetting = forget_failures(upstream.coming_up(), Arc::clone(&self.cache));
+                let cancel = servers.probes.clone();
+                self.tasks.spawn_on(async move { cancel.run_until_cancelled(forgetting).await }, runtime);
+            }
         }
         self.resolver.replace(Snapshot::new(settings, groups));
         let old = std::mem::replace(&mut *self.locked(), servers);
@@ -169,6 +197,17 @@ impl Core {
         for gone in old.in_order.iter().filter(|old| !kept.iter().any(|kept| Arc::ptr_eq(kept, old))) {
             gone.transport().drain();
         }
+    }
+
+    /// Starts afresh on another network, or after a sleep in which every connection died: servers count as up, connections
+    /// and TLS sessions are new, remembered failures are forgotten. Answers in the cache stay.
+    pub fn start_afresh(&self) {
+        let now = crate::clock::now();
+        for upstream in self.upstreams() {
+            upstream.start_afresh(now);
+        }
+        self.cache.forget_failures();
+        self.warm();
     }
 
     /// Opens a connection to each server of the default group, so that the first query need not wait for it.
@@ -233,6 +272,31 @@ impl Drop for Core {
     fn drop(&mut self) {
         self.locked().probes.cancel();
         self.cancel.cancel();
+    }
+}
+
+/// Forgets remembered failures each time a server comes up: names that failed while it was down are worth another try.
+async fn forget_failures(mut coming_up: watch::Receiver<()>, cache: Arc<Cache>) {
+    while coming_up.changed().await.is_ok() {
+        cache.forget_failures();
+    }
+}
+
+/// Keeps what is to outlive a restart, whenever it changes: new addresses, and once a day that the clock was right.
+async fn keep_state(bootstrap: Arc<Bootstrap>, time: Arc<CertificateClock>, directory: PathBuf) {
+    let (mut learnt, mut good) = (bootstrap.learnt(), time.good());
+    loop {
+        let is_news = tokio::select! {
+            news = learnt.changed() => news.is_ok(),
+            news = good.changed() => news.is_ok(),
+        };
+        if !is_news {
+            return;
+        }
+        learnt.mark_unchanged();
+        good.mark_unchanged();
+        let state = State { addresses: bootstrap.all(), good_time: time.known() };
+        state::save(state, directory.clone()).await;
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod core;
 pub mod error;
 mod gauges;
+mod state;
 
 use self::core::Core;
 use self::error::StartError;
@@ -267,6 +268,8 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     [
         ("workers", old.workers != new.workers),
         ("limits.tcp_*", tcp(old) != tcp(new)),
+        ("network.watch", old.watch_network != new.watch_network),
+        ("state_dir", old.state_dir != new.state_dir),
         ("log.format", old.log.format != new.log.format),
     ]
     .into_iter()

@@ -60,6 +60,11 @@ pub const KEYS: &[Key] = &[
     key("strategy", Text, "\"fastest\"", "fastest | failover | weighted | round-robin"),
     bare("workers", Integer, "worker threads; default: one for each processor"),
     bare(
+        "state_dir",
+        Text,
+        "what is to outlive a restart is kept here; default: systemd's STATE_DIRECTORY, else nothing is kept",
+    ),
+    bare(
         "server.*.url",
         Text,
         "tls://host[:853], https://host[:443]/path[{?dns}]; in a routed group also udp://ip[:53], tcp://ip[:53]",
@@ -115,6 +120,7 @@ pub const KEYS: &[Key] = &[
     key("tls.min_version", Text, "\"1.2\"", "1.2 | 1.3"),
     key("timeouts.query", Text, "\"4s\"", "all attempts of a query together"),
     key("timeouts.connect", Text, "\"2s\"", "TCP and TLS handshake of one connection together"),
+    key("network.watch", Boolean, "true", "start afresh when the network changes or the machine has slept"),
     key(
         "access.allow",
         List,

@@ -49,6 +49,8 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
         any: read_any(&root.child("policy"), faults),
         tls: read_tls(&root.child("tls"), texts, &origin, faults),
         timeouts: read_timeouts(&root.child("timeouts"), faults),
+        watch_network: root.child("network").read("watch", faults, Node::boolean).unwrap_or(true),
+        state_dir: root.read("state_dir", faults, |node| values::path(node, texts)),
         access,
         limits: read_limits(&root.child("limits"), faults),
         log: read_log(&root.child("log"), texts, faults),

@@ -36,6 +36,10 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// `[network] watch`: start afresh when the network changes or the machine has slept; fixed at start.
+    pub watch_network: bool,
+    /// What is to outlive a restart is kept here; `None`: nothing is; fixed at start.
+    pub state_dir: Option<PathBuf>,
     /// Clients that are answered.
     pub access: Vec<IpNet>,
     /// Every bound.

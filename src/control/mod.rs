@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod doctor;
+pub mod network;
 pub mod query;
 pub mod run;
 pub mod servers;
@@ -116,7 +117,6 @@ impl CommandError {
 }
 
 /// Returns the exit code for a gateway that does not start.
-#[expect(clippy::wildcard_enum_match_arm, reason = "kinds of std are open-ended")]
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind(error) => match &error.kind {

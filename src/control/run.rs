@@ -6,7 +6,7 @@
 //! SIGUSR1         a summary to the log
 //! ```
 
-use super::{sources, summary, systemd};
+use super::{network, sources, summary, systemd};
 use crate::app::Gateway;
 use crate::app::error::StartError;
 use crate::cli::RunArgs;
@@ -185,8 +185,19 @@ impl Control {
         systemd::ready(&format!("answering on {addresses}"));
     }
 
-    /// Does what signals say until one says stop; true when a second one said at once.
+    /// Does what signals say and what the network makes necessary, until a signal says stop; true when a second one said
+    /// at once.
     async fn serve(&mut self) -> bool {
+        let core = Arc::clone(self.gateway.core());
+        let watching = self.gateway.settings().watch_network;
+        tokio::select! {
+            at_once = self.obey() => at_once,
+            never = network::keep_fresh_here(&core), if watching => match never {},
+        }
+    }
+
+    /// Does what signals say until one says stop; true when a second one said at once.
+    async fn obey(&mut self) -> bool {
         let mut watchdog = systemd::watchdog_interval().map(tokio::time::interval);
         loop {
             match self.signals.next(&mut watchdog).await {

@@ -1,5 +1,6 @@
 //! Where a command finds its configuration: flags, environment, files.
 
+use super::systemd;
 use crate::cli::{Level, RunArgs};
 use crate::config::error::ConfigErrors;
 use crate::config::overrides::Overrides;
@@ -12,7 +13,9 @@ use clap::ValueEnum;
 /// # Errors
 /// Every error of it.
 pub(super) fn load(args: &RunArgs) -> Result<Settings, ConfigErrors> {
-    load_config(&source(args))
+    let mut settings = load_config(&source(args))?;
+    settings.state_dir = settings.state_dir.or_else(systemd::state_directory);
+    Ok(settings)
 }
 
 /// Returns the files, variables and flags.

@@ -1,6 +1,7 @@
 //! What systemd is told (`Type=notify`, sd_notify(3)): ready, reloading, stopping, alive. Without systemd every call does nothing.
 
 use sd_notify::NotifyState;
+use std::path::PathBuf;
 use std::time::Duration;
 use tracing::debug;
 
@@ -30,6 +31,12 @@ pub(super) fn alive() {
 /// Returns how often `alive` is to be said: twice in the time the unit allows. None without a watchdog.
 pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// Returns the directory of the unit's `StateDirectory=`, the first if there are several (systemd.exec(5)).
+pub(super) fn state_directory() -> Option<PathBuf> {
+    let directories = std::env::var_os("STATE_DIRECTORY")?;
+    std::env::split_paths(&directories).next().filter(|path| path.is_absolute())
 }
 
 /// Sends the states; a failure is of interest only when looking for one.

@@ -79,7 +79,10 @@ impl Cause {
     fn code(&self) -> EdeCode {
         match self {
             Self::Transport(
-                TransportError::Tls { .. } | TransportError::Certificate { .. } | TransportError::Pin,
+                TransportError::Tls { .. }
+                | TransportError::Certificate { .. }
+                | TransportError::Clock(_)
+                | TransportError::Pin,
             ) => EdeCode::NO_REACHABLE_AUTHORITY,
             Self::Transport(error) => match error.blame() {
                 Blame::Path => EdeCode::NO_REACHABLE_AUTHORITY,

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::config::settings::Host;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use socket2::{SockRef, TcpKeepalive};
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
@@ -33,6 +34,8 @@ pub(crate) trait Dial: Debug + Send + Sync + 'static {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<Dialled<Self::Stream>, TransportError>> + Send;
+    /// Forgets what was learnt of the network: which address works.
+    fn forget_network(&self);
     /// Hears that who answered at `address` was not the server, or did not finish the handshake: the next dial should
     /// begin elsewhere.
     fn refuted(&self, address: IpAddr) {
@@ -71,8 +74,8 @@ pub(crate) struct TcpDial {
     lookup: Arc<dyn Lookup>,
     /// What is known of them.
     known: Mutex<Known>,
-    /// The addresses come from a look-up and are forgotten when all fail.
-    learnt: bool,
+    /// As configured, in the operator's order; empty: they come from a look-up and are forgotten when all fail.
+    written: Vec<IpAddr>,
 }
 
 impl TcpDial {
@@ -80,11 +83,11 @@ impl TcpDial {
     pub(crate) fn new(host: &Host, port: u16, addresses: &[IpAddr], around: &Surroundings) -> Self {
         let addresses = match host {
             Host::Address(address) if addresses.is_empty() => vec![*address],
-            Host::Address(_) | Host::Name(_) => addresses.to_vec(),
+            Host::Address(_) | Host::Name(_) => in_turn(addresses),
         };
-        let learnt = addresses.is_empty();
         let lookup = Arc::clone(&around.lookup);
-        Self { host: host.clone(), port, lookup, known: Mutex::new(Known { addresses, refuted: 0 }), learnt }
+        let known = Mutex::new(Known { addresses: addresses.clone(), refuted: 0 });
+        Self { host: host.clone(), port, lookup, known, written: addresses }
     }
 
     /// Locks the addresses.
@@ -117,7 +120,7 @@ impl TcpDial {
 
     /// Forgets what was looked up: the server may have moved.
     fn forget(&self) {
-        if self.learnt {
+        if self.written.is_empty() {
             *self.known() = Known::default();
         }
     }
@@ -142,12 +145,16 @@ impl Dial for TcpDial {
         }
     }
 
+    fn forget_network(&self) {
+        *self.known() = Known { addresses: self.written.clone(), refuted: 0 };
+    }
+
     /// Puts the address last. Learnt ones are forgotten once there were as many failures as addresses: a name that moved
     /// leaves addresses behind where somebody else may answer.
     fn refuted(&self, address: IpAddr) {
         let mut known = self.known();
         known.refuted = known.refuted.saturating_add(1);
-        if self.learnt && known.refuted >= known.addresses.len() {
+        if self.written.is_empty() && known.refuted >= known.addresses.len() {
             *known = Known::default();
         } else if let Some(position) = known.addresses.iter().position(|other| *other == address)
             && let Some(after) = known.addresses.get_mut(position..)
@@ -155,6 +162,20 @@ impl Dial for TcpDial {
             after.rotate_left(1);
         }
     }
+}
+
+/// Returns the addresses with the families in turn, the operator's first one first (RFC 8305 §4): when one family leads
+/// nowhere, that costs one delay and not one for each of its addresses.
+fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let first = addresses.first().map(IpAddr::is_ipv4);
+    let (mut ones, mut others): (VecDeque<IpAddr>, VecDeque<IpAddr>) =
+        addresses.iter().copied().partition(|address| Some(address.is_ipv4()) == first);
+    let mut turns = Vec::with_capacity(addresses.len());
+    while !ones.is_empty() || !others.is_empty() {
+        turns.extend(ones.pop_front());
+        turns.extend(others.pop_front());
+    }
+    turns
 }
 
 /// Tries the targets in order, the next one as soon as the one before has failed or `STAGGER` has passed; the first
@@ -295,6 +316,20 @@ mod tests {
         assert!((700..=703).contains(&took));
     }
 
+    #[test]
+    fn families_take_turns_and_the_operators_first_address_stays_first() {
+        let cases =
+            [("a b", "a b"), ("a b ::1 ::2 ::3", "a ::1 b ::2 ::3"), ("::1 ::2 a", "::1 a ::2"), ("", "")];
+        let read = |text: &str| -> Vec<IpAddr> {
+            let words =
+                text.split_whitespace().map(|word| word.replace('a', "192.0.2.1").replace('b', "192.0.2.2"));
+            words.map(|word| word.parse().unwrap()).collect()
+        };
+        for (written, expected) in cases {
+            assert_eq!(in_turn(&read(written)), read(expected), "{written}");
+        }
+    }
+
     fn deadline() -> Instant {
         clock::now() + Duration::from_secs(5)
     }
@@ -310,6 +345,8 @@ mod tests {
         assert_eq!(dialled.address.ip(), addresses[1]);
         assert_eq!(dial.known().addresses, [addresses[1], addresses[0]]);
         assert!(dialled.stream.nodelay().unwrap());
+        dial.forget_network();
+        assert_eq!(dial.known().addresses, addresses, "on another network the operator's order holds again");
     }
 
     #[tokio::test]

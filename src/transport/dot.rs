@@ -10,8 +10,9 @@
 //! ```
 
 use super::dial::{Dial, TcpDial};
+use super::idle::Closer;
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, IDLE, Job, Outlet, Pool, Taken};
+use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
@@ -73,6 +74,11 @@ impl<D: Dial> Connector for DotConnector<D> {
             }
         }
     }
+
+    fn forget_network(&self) {
+        self.dial.forget_network();
+        self.tls.forget_sessions();
+    }
 }
 
 /// A connection that carries framed messages.
@@ -86,8 +92,14 @@ pub(super) struct StreamConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for StreamConnection<S> {
     async fn run(self, outlet: Outlet) {
+        let abandoned = outlet.abandoned();
         let mut driver = Driver::new(self, outlet);
-        match poll_fn(|cx| driver.poll(cx)).await {
+        let end = tokio::select! {
+            biased;
+            () = abandoned => End::Broken,
+            end = poll_fn(|cx| driver.poll(cx)) => end,
+        };
+        match end {
             End::Finished => driver.farewell().await,
             End::Broken => driver.give_back(),
         }
@@ -126,6 +138,8 @@ struct Driver<S> {
     answered: bool,
     /// When a query was last sent or a message received; octets that never become a message keep nothing open.
     active_at: Instant,
+    /// How long it is kept without a query.
+    idle: Duration,
     /// Since when a query has been out and nothing was heard.
     unheard_since: Option<Instant>,
     /// The one timer: sweeps while something is pending, else ends the idle connection. Re-armed lazily.
@@ -136,9 +150,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Starts on a fresh stream.
     fn new(connection: StreamConnection<S>, outlet: Outlet) -> Self {
         let now = clock::now();
+        let idle = outlet.idle_limit();
         Self {
             stream: connection.stream,
             outlet,
+            idle,
             mux: Mux::new(connection.streams, fastrand::u16(..)),
             deframer: Deframer::default(),
             out: BytesMut::new(),
@@ -148,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             answered: false,
             active_at: now,
             unheard_since: None,
-            timer: Box::pin(tokio::time::sleep_until((now + IDLE).into())),
+            timer: Box::pin(tokio::time::sleep_until((now + idle).into())),
         }
     }
 
@@ -269,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let before = self.mux.pending();
         loop {
             let pending = self.mux.pending() > 0;
-            let due = if pending { now + SWEEP_INTERVAL } else { self.active_at + IDLE };
+            let due = if pending { now + SWEEP_INTERVAL } else { self.active_at + self.idle };
             if due < self.timer.deadline().into_std() {
                 self.timer.as_mut().reset(due.into());
             }
@@ -280,6 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.sweep(now);
             } else if now >= due {
                 self.retire();
+                self.outlet.ended_quietly(Closer::Us, self.idle);
                 return false;
             }
             self.timer.as_mut().reset(due.into());
@@ -314,6 +331,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Hands the unanswered jobs back.
     fn give_back(self) {
         self.outlet.retire();
+        if self.taking && self.mux.pending() == 0 && self.unheard_since.is_none() {
+            self.outlet.ended_quietly(Closer::Server, clock::now().saturating_duration_since(self.active_at));
+        }
         for job in self.mux.into_pending() {
             self.outlet.give_back(job);
         }
@@ -323,6 +343,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 #[cfg(test)]
 mod tests {
     use super::super::TransportError;
+    use super::super::idle::IDLE;
     use super::super::rehearsal::{
         Authority, Door, Identity, Log, NAME, Peer, PipeDial, answer_to, dot_endpoint, pipes, query, settle,
         surroundings, with_id,
@@ -678,6 +699,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_server_that_closes_early_is_closed_first_and_a_busy_connection_is_replaced_once() {
+        let mut stage = Stage::new(Limits::default());
+        for round in 0..2 {
+            stage.ask(round, "a.example");
+            let mut server = stage.accept().await;
+            let query = server.read().await.unwrap();
+            server.write(&[answer_to(&query)]).await;
+            stage.answered(round).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            server.stream.shutdown().await.unwrap();
+            drop(server);
+            settle().await;
+            assert_eq!(stage.pool.connections(), 0, "a connection of little use is not replaced");
+        }
+        for id in 10..15 {
+            stage.ask(id, "a.example");
+        }
+        let mut server = stage.accept().await;
+        for query in server.read_many(5).await {
+            server.write(&[answer_to(&query)]).await;
+        }
+        let quiet_since = clock::now();
+        assert_eq!(server.read().await, None);
+        let quiet = clock::now() - quiet_since;
+        assert!((7900..8300).contains(&quiet.as_millis()), "{quiet:?}");
+        let mut spare = stage.accept().await;
+        assert_eq!(spare.read().await, None, "it is closed in its turn");
+        settle().await;
+        assert_eq!((stage.pool.connections(), stage.door.dials()), (0, 4));
+        for id in 0..2 {
+            assert!(stage.log.outcome(id).await.is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn draining_finishes_what_is_in_flight() {
         let mut stage = Stage::new(Limits::default());
         stage.ask(0, "a.example");
@@ -728,6 +784,51 @@ mod tests {
         assert!((handshake.certificate_not_after.unwrap() - end_of_4000).abs() < 400 * 86_400);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn on_another_network_the_waiting_go_to_a_new_connection_with_a_new_session() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let mut old = stage.accept().await;
+        let query = old.read().await.unwrap();
+        old.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        stage.ask(1, "b.example");
+        old.read().await.unwrap();
+        let before = clock::now();
+        stage.pool.reset();
+        let mut new = stage.accept().await;
+        let again = new.read().await.unwrap();
+        assert_eq!(old.read().await, None);
+        new.write(&[answer_to(&again)]).await;
+        stage.answered(1).await;
+        assert_eq!(clock::now(), before, "nothing was waited for");
+        assert_eq!((stage.pool.handshakes(), stage.pool.connections()), ((2, 0), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dial_and_a_pause_of_before_end_with_the_network() {
+        let mut stage = Stage::new(Limits::default());
+        stage.ask(0, "a.example");
+        let stalled = stage.door.accept().await;
+        stage.pool.reset();
+        let mut server = stage.accept().await;
+        let query = server.read().await.unwrap();
+        server.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        drop((stalled, server));
+        settle().await;
+
+        stage.door.refuse(true);
+        stage.ask(1, "a.example");
+        assert!(matches!(stage.error(1).await, TransportError::Connect { .. }));
+        stage.door.refuse(false);
+        stage.pool.reset();
+        stage.pool.warm();
+        let _server = stage.accept().await;
+        settle().await;
+        assert_eq!(stage.pool.connections(), 1);
+    }
+
     /// What a pool says when its server shows `identity`.
     async fn refusal(spec: &ServerSpec, identity: &Identity) -> TransportError {
         let mut stage = Stage::with(Limits::default(), spec, identity);
@@ -749,6 +850,46 @@ mod tests {
             let error = refusal(&spec, &identity).await;
             assert!(matches!(error, TransportError::Certificate { .. }), "{what}: {error:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_of_before_the_build_trusts_whom_the_build_would_and_is_named_when_it_cannot() {
+        use super::super::certificate_time::CertificateClock;
+        use super::super::tls::TlsContext;
+        use crate::config::settings::{Roots, TlsSettings, TlsVersion};
+        const IN_2026: u64 = 1_795_381_080;
+        let settings =
+            TlsSettings { roots: Roots::Webpki, extra_ca_dir: None, min_version: TlsVersion::Tls12 };
+        let authority = Authority::new();
+        let spec = authority.spec(dot_endpoint());
+        let time = Arc::new(CertificateClock::new(|| std::time::UNIX_EPOCH, IN_2026));
+        let context = TlsContext::load(&settings).unwrap().with_time(Arc::clone(&time));
+        for (until, name, expected) in [
+            (4000, NAME, None),
+            (2001, NAME, Some("the clock is wrong: it says 1970-01-01T00:00:00.000Z, and it is 2026-")),
+            (4000, "other.example", Some("the certificate is not acceptable")),
+        ] {
+            let mut stage = Stage::with(Limits::default(), &spec, &authority.identity(name, until));
+            let (dial, door) = pipes();
+            let tls = TlsClient::new(&context, &spec, &[]).unwrap();
+            stage.pool = Pool::new(DotConnector { dial, tls, streams: 8 }, &stage.around);
+            stage.door = door;
+            stage.ask(0, "a.example");
+            let accepted = stage.door.accept_tls(&stage.acceptor).await;
+            match expected {
+                None => {
+                    let mut server = Peer::new(accepted.unwrap());
+                    let query = server.read().await.unwrap();
+                    server.write(&[answer_to(&query)]).await;
+                    stage.answered(0).await;
+                }
+                Some(text) => {
+                    let error = stage.error(0).await.to_string();
+                    assert!(error.starts_with(text), "{error}");
+                }
+            }
+        }
+        assert_eq!(*time.good().borrow(), 0, "a wrong clock is not remembered as right");
     }
 
     #[tokio::test(start_paused = true)]

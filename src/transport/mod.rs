@@ -5,14 +5,16 @@
 //! Transport ── Pool ─┬─ queue   what waits, who takes it, when to dial
 //!                    ├─ dot     framed messages over TLS, by the ID table of mux; plain shares it over TCP
 //!                    └─ doh     HTTP/2
-//!                       dial ── tls   streams for both
+//!                       dial ── tls   streams for both; certificate_time judges dates
 //! ```
 
 #[doc(hidden)]
 pub mod bench;
+pub mod certificate_time;
 pub mod dial;
 pub mod doh;
 pub mod dot;
+mod idle;
 pub mod mux;
 pub mod plain;
 pub mod pool;
@@ -24,6 +26,7 @@ pub mod tls;
 use crate::config::settings::{Endpoint, Limits, ServerSpec};
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
+use certificate_time::WrongClock;
 use rustls::CertificateError;
 use std::fmt::{self, Debug};
 use std::future::Future;
@@ -112,6 +115,9 @@ pub trait Transport: Debug + Send + Sync {
     fn warm(&self);
     /// Takes no new query, finishes its own, then closes (TLS close_notify / GOAWAY).
     fn drain(&self);
+    /// Starts afresh, because the network is another one: connections are given up at once and what waited on them goes to
+    /// new ones; TLS sessions, pauses between dials and what was learnt of addresses are forgotten.
+    fn reset(&self);
     /// Returns how many connections are open, those that only finish their own included.
     fn connections(&self) -> usize;
     /// What the last successful handshake showed.
@@ -187,6 +193,9 @@ pub enum TransportError {
         #[source]
         error: Arc<rustls::Error>,
     },
+    /// The certificate's dates do not fit our clock, which cannot be right.
+    #[error(transparent)]
+    Clock(#[from] WrongClock),
     /// The chain is good, but none of the configured pins (RFC 7858 §4.2) is the server's.
     #[error("no pin matches the server's key")]
     Pin,
@@ -249,6 +258,7 @@ impl TransportError {
             }
             Self::Tls { .. }
             | Self::Certificate { .. }
+            | Self::Clock(_)
             | Self::Pin
             | Self::Closed
             | Self::HttpStatus { .. }
@@ -281,7 +291,7 @@ impl TransportError {
             Self::Connect { .. } | Self::ConnectTimeout { .. } => "connect",
             Self::NoAddress { .. } => "no_address",
             Self::Tls { .. } => "tls",
-            Self::Certificate { .. } => "certificate",
+            Self::Certificate { .. } | Self::Clock(_) => "certificate",
             Self::Pin => "pin",
             Self::Closed => "closed",
             Self::Timeout => "timeout",
@@ -383,6 +393,7 @@ mod tests {
         }
         fn warm(&self) {}
         fn drain(&self) {}
+        fn reset(&self) {}
         fn connections(&self) -> usize {
             0
         }

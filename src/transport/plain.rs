@@ -70,6 +70,10 @@ impl<D: Dial> Connector for TcpConnector<D> {
         };
         Ok((StreamConnection { stream: dialled.stream, streams: self.streams }, facts))
     }
+
+    fn forget_network(&self) {
+        self.dial.forget_network();
+    }
 }
 
 /// A server over UDP, with TCP for what does not fit.
@@ -108,6 +112,10 @@ impl Transport for UdpTransport {
 
     fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn reset(&self) {
+        self.tcp.reset();
     }
 
     fn connections(&self) -> usize {

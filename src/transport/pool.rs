@@ -3,6 +3,7 @@
 //! never bound to a connection before it is written. One task per pool, the keeper, dials and lets waiting jobs time
 //! out. What is *not* here: how a connection talks (`dot`, `doh`), and which server to ask after a failure.
 
+use super::idle::Closer;
 use super::queue::{Nudge, Queue, SWEEP_INTERVAL, Step};
 use super::{Exchange, Handshake, Surroundings, Ticket, Transport, TransportError};
 use crate::clock;
@@ -21,10 +22,6 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 /// How long a connector may overrun the dial's deadline before it is given up.
 const DIAL_SLACK: Duration = Duration::from_millis(100);
 
-/// A connection closes itself after so long without a query. Long enough that the first query after a quiet minute finds it
-/// open; many servers close earlier (public ones after 4 to 30 s), which is no failure.
-pub(super) const IDLE: Duration = Duration::from_secs(120);
-
 /// Makes connections of one protocol to one server.
 pub(crate) trait Connector: Debug + Send + Sync + 'static {
     /// What it makes.
@@ -34,6 +31,8 @@ pub(crate) trait Connector: Debug + Send + Sync + 'static {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<(Self::Connection, Handshake), TransportError>> + Send;
+    /// Forgets what was learnt on a network that is gone: sessions, which address works.
+    fn forget_network(&self);
 }
 
 /// An open connection, run as one task by the pool.
@@ -112,6 +111,13 @@ impl<C: Connector> Transport for Pool<C> {
         self.shared.drain();
     }
 
+    fn reset(&self) {
+        let era = self.shared.lock().reset();
+        // Without the lock: it wakes connections and the keeper.
+        era.cancel();
+        self.shared.keeper.notify_one();
+    }
+
     fn connections(&self) -> usize {
         self.shared.lock().connections()
     }
@@ -138,6 +144,8 @@ pub(crate) struct Outlet {
     shared: Arc<Shared>,
     /// Which connection this is; later ones have higher numbers.
     number: u64,
+    /// Ends with the network that the connection was made on.
+    era: CancellationToken,
 }
 
 impl Outlet {
@@ -167,6 +175,24 @@ impl Outlet {
         self.shared.act(nudge);
         complete_all(expired, &TransportError::Timeout);
         taken
+    }
+
+    /// Completes when the connection is to be given up at once, because the network it was made on is gone: it gives its
+    /// jobs back and ends, without a farewell that would reach nobody. Cancel safe.
+    pub(crate) fn abandoned(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.era.clone().cancelled_owned()
+    }
+
+    /// Returns how long to keep the connection without a query.
+    pub(crate) fn idle_limit(&self) -> Duration {
+        self.shared.lock().idle_limit()
+    }
+
+    /// Tells that the connection ended after it was quiet for so long, with nothing in flight.
+    pub(crate) fn ended_quietly(&self, closer: Closer, quiet: Duration) {
+        if !self.era.is_cancelled() {
+            self.shared.lock().ended_quietly(self.number, closer, quiet);
+        }
     }
 
     /// The connection ended before this job was answered: once more on a fresh connection, or `Closed`.
@@ -266,9 +292,10 @@ impl<C: Connector> Keeper<C> {
         loop {
             let now = clock::now();
             self.shared.sweep(now);
-            let step = self.shared.lock().next_step(self.shared.connection_limit, now);
+            let (step, era) = self.shared.lock().next_step(self.shared.connection_limit, now);
             match step {
-                Step::Dial => self.dial(now + self.around.connect_timeout).await,
+                Step::StartAfresh => self.connector.forget_network(),
+                Step::Dial => self.dial(&era, now + self.around.connect_timeout).await,
                 Step::Look(at) => self.rest(Some(at)).await,
                 Step::Wait => self.rest(None).await,
                 Step::End => return,
@@ -294,14 +321,15 @@ impl<C: Connector> Keeper<C> {
         }
     }
 
-    /// Makes one dial. It goes on when the jobs that asked for it time out: the next ones will want it.
-    async fn dial(&self, deadline: Instant) {
+    /// Makes one dial. It goes on when the jobs that asked for it time out: the next ones will want it. It ends with its era.
+    async fn dial(&self, era: &CancellationToken, deadline: Instant) {
         let mut connect = pin!(self.connector.connect(deadline));
         let mut give_up = pin!(tokio::time::sleep_until((deadline + DIAL_SLACK).into()));
         loop {
             tokio::select! {
-                outcome = &mut connect => return self.dialled(outcome),
-                () = &mut give_up => return self.dialled(Err(TransportError::Timeout)),
+                () = era.cancelled() => return,
+                outcome = &mut connect => return self.dialled(outcome, era),
+                () = &mut give_up => return self.dialled(Err(TransportError::Timeout), era),
                 () = tokio::time::sleep(SWEEP_INTERVAL) => self.shared.sweep(clock::now()),
                 () = self.around.cancel.cancelled() => return,
             }
@@ -309,11 +337,15 @@ impl<C: Connector> Keeper<C> {
     }
 
     /// Starts the new connection's task, or tells the waiting jobs.
-    fn dialled(&self, outcome: Result<(C::Connection, Handshake), TransportError>) {
+    fn dialled(&self, outcome: Result<(C::Connection, Handshake), TransportError>, era: &CancellationToken) {
+        if era.is_cancelled() {
+            // It came about on the network that is gone.
+            return;
+        }
         match outcome {
             Ok((connection, handshake)) => {
                 let number = self.shared.lock().connected(handshake);
-                let outlet = Outlet { shared: Arc::clone(&self.shared), number };
+                let outlet = Outlet { shared: Arc::clone(&self.shared), number, era: era.clone() };
                 let task = run_connection(connection, outlet, self.around.cancel.clone());
                 self.around.tasks.spawn_on(task, &self.around.runtime);
             }
@@ -393,6 +425,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.0.connect(by).await
         }
+        fn forget_network(&self) {}
     }
 
     /// Dials for ever.
@@ -404,6 +437,7 @@ mod tests {
         async fn connect(&self, _by: Instant) -> Result<(Self::Connection, Handshake), TransportError> {
             std::future::pending().await
         }
+        fn forget_network(&self) {}
     }
 
     /// Answers the next query.

@@ -4,11 +4,13 @@
 //! A job waits in the queue until a connection with room takes it. When every connection is full, or none is open, it is
 //! *stuck*, and the keeper is called: it dials if it may, and lets jobs time out.
 
+use super::idle::{Closer, Habit};
 use super::pool::Job;
 use super::{Handshake, TransportError};
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// How coarsely deadlines are kept: the flight that asked has an exact timer of its own and cares only for late answers.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -16,6 +18,9 @@ pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between dials: a network that is back must not be missed for long.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A connection that was given so many queries is worth another one in its place.
+const POPULAR: usize = 4;
 
 /// Whom to wake.
 #[derive(Debug, Default)]
@@ -56,6 +61,12 @@ pub(super) struct Queue {
     last_handshake: Option<Handshake>,
     /// TLS handshakes: (full, resumed).
     handshakes: (u64, u64),
+    /// Cancelled when the network is another one; dials and connections of before end with it.
+    era: CancellationToken,
+    /// How long the server keeps quiet connections.
+    habit: Habit,
+    /// The connector has still to forget the network of before.
+    afresh: bool,
 }
 
 /// A job that needs a connection with a number above `after`.
@@ -87,6 +98,10 @@ struct Open {
     gave_back: bool,
     /// It answered a query.
     answered: bool,
+    /// Jobs it was given.
+    taken: usize,
+    /// It ends because the network is gone, which is not the server's fault.
+    abandoned: bool,
 }
 
 /// What a connection is doing.
@@ -129,6 +144,8 @@ impl Open {
 /// What the keeper does next.
 #[derive(Debug)]
 pub(super) enum Step {
+    /// Forget what was learnt of the network.
+    StartAfresh,
     /// Dial.
     Dial,
     /// Jobs wait: look again then.
@@ -171,13 +188,14 @@ impl Queue {
     /// Queues a job whose connection ended, before all others but for a fresh connection; it comes back when it was queued
     /// so before, or when nothing is dialled any more.
     pub(super) fn push_again(&mut self, number: u64, mut job: Job) -> Result<Nudge, Job> {
-        if let Some(connection) = self.connection(number) {
+        let abandoned = self.connection(number).is_some_and(|connection| {
             connection.gave_back = true;
-        }
-        if job.retried || self.over {
+            connection.abandoned
+        });
+        if (job.retried && !abandoned) || self.over {
             return Err(job);
         }
-        job.retried = true;
+        job.retried |= !abandoned;
         self.again.push_back(Again { job, after: self.opened });
         Ok(self.nudge())
     }
@@ -201,7 +219,8 @@ impl Queue {
 
     /// Wants a connection though no job waits, unless there is one or soon will be.
     pub(super) fn warm(&mut self) {
-        self.warm = self.connections.is_empty() && !self.dialling && !self.draining;
+        let served = self.dialling || self.connections.iter().any(Open::is_open);
+        self.warm = !served && !self.draining;
     }
 
     /// Takes no new job. Returns the wakers of the sleeping connections, so that idle ones close.
@@ -209,6 +228,36 @@ impl Queue {
         self.draining = true;
         self.warm = false;
         self.connections.iter_mut().filter_map(Open::rouse).collect()
+    }
+
+    /// Returns how long a connection is kept without a query.
+    pub(super) fn idle_limit(&self) -> Duration {
+        self.habit.limit()
+    }
+
+    /// Learns from a quiet end. A connection that was of much use is replaced at once, so that the next query need not wait
+    /// for a handshake; the one in its place is not, unless it is of use as well.
+    pub(super) fn ended_quietly(&mut self, number: u64, closer: Closer, quiet: Duration) {
+        self.habit.learn(closer, quiet);
+        let popular = self.connection(number).is_some_and(|connection| connection.taken >= POPULAR);
+        let alone = !self.connections.iter().any(|other| other.number != number && other.is_open());
+        self.warm |= popular && alone && self.habit.is_known() && !self.draining;
+    }
+
+    /// Begins a new era: gives every connection up and forgets failures and their pause. Returns the token of the era that
+    /// is over, to be cancelled.
+    pub(super) fn reset(&mut self) -> CancellationToken {
+        for connection in &mut self.connections {
+            connection.abandoned = true;
+            connection.phase = Phase::Retired;
+        }
+        self.afresh = true;
+        self.dialling = false;
+        self.watching = false;
+        self.failures = 0;
+        self.pause = None;
+        self.habit = Habit::default();
+        std::mem::take(&mut self.era)
     }
 
     /// Ends the queue: nothing is dialled any more. Returns what waits.
@@ -265,6 +314,7 @@ impl Queue {
         now: Instant,
     ) -> Vec<Job> {
         let mut expired = Vec::new();
+        let before = jobs.len();
         let mut room = if self.connection(number).is_some_and(|c| c.is_open()) { room } else { 0 };
         while room > 0 {
             let fresh = self.again.front().is_some_and(|again| again.after < number);
@@ -278,6 +328,9 @@ impl Queue {
                 }
                 None => break,
             }
+        }
+        if let Some(connection) = self.connection(number) {
+            connection.taken += jobs.len().saturating_sub(before);
         }
         expired
     }
@@ -301,8 +354,16 @@ impl Queue {
         if room == 0 { self.nudge() } else { Nudge::default() }
     }
 
-    /// Decides what the keeper does, and takes note of it.
-    pub(super) fn next_step(&mut self, connection_limit: usize, now: Instant) -> Step {
+    /// Decides what the keeper does, and takes note of it; with the era that a dial belongs to.
+    pub(super) fn next_step(&mut self, connection_limit: usize, now: Instant) -> (Step, CancellationToken) {
+        (self.step(connection_limit, now), self.era.clone())
+    }
+
+    /// Does what `next_step` says.
+    fn step(&mut self, connection_limit: usize, now: Instant) -> Step {
+        if std::mem::take(&mut self.afresh) {
+            return Step::StartAfresh;
+        }
         self.watching = false;
         let idle = self.waiting.is_empty() && self.again.is_empty() && self.connections.is_empty();
         if self.draining && idle {
@@ -359,7 +420,14 @@ impl Queue {
         self.last_handshake = Some(handshake);
         self.opened += 1;
         let number = self.opened;
-        self.connections.push(Open { number, phase: Phase::Busy, gave_back: false, answered: false });
+        self.connections.push(Open {
+            number,
+            phase: Phase::Busy,
+            gave_back: false,
+            answered: false,
+            taken: 0,
+            abandoned: false,
+        });
         number
     }
 
@@ -391,7 +459,7 @@ impl Queue {
     fn forget(&mut self, number: u64, now: Instant) -> Vec<Job> {
         let Some(index) = self.connections.iter().position(|c| c.number == number) else { return Vec::new() };
         let connection = self.connections.remove(index);
-        if !connection.gave_back || connection.answered {
+        if !connection.gave_back || connection.answered || connection.abandoned {
             return Vec::new();
         }
         if self.failures == 0 || self.dialling {
@@ -450,10 +518,10 @@ mod tests {
             assert!(!queue.park(number, 0, Waker::noop()).keeper);
         }
         assert!(queue.push(job(&log, 0, now + SWEEP_INTERVAL)).keeper);
-        assert!(matches!(queue.next_step(LIMIT, now), Step::Look(_)));
+        assert!(matches!(queue.next_step(LIMIT, now).0, Step::Look(_)));
         assert!(!queue.push(job(&log, 1, now + SWEEP_INTERVAL)).keeper);
         assert!(queue.retire(1).keeper);
-        assert!(matches!(queue.next_step(LIMIT, now), Step::Dial));
+        assert!(matches!(queue.next_step(LIMIT, now).0, Step::Dial));
     }
 
     /// What happens to a queue; the number picks a connection.
@@ -563,7 +631,7 @@ mod tests {
             if !self.queue.dialling {
                 self.keeper_called = false;
                 drop(self.queue.expired(self.now));
-                self.queue.next_step(LIMIT, self.now);
+                let _ = self.queue.next_step(LIMIT, self.now);
             }
         }
 

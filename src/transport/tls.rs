@@ -2,20 +2,24 @@
 //! builds a rustls configuration. It fails closed: no way to skip verification, no fallback, no early data (a replayed
 //! query tells a listener what was asked).
 
+use super::certificate_time::{CertificateClock, WrongClock};
 use super::dial::Dialled;
 use super::{Handshake, TransportError};
 use crate::clock;
 use crate::config::settings::{Endpoint, Host, Roots, ServerSpec, TlsSettings, TlsVersion};
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
+use rustls::client::{
+    ClientConfig, ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue, WebPkiServerVerifier,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{
-    CertificateError, ClientConnection, DigitallySignedStruct, HandshakeKind, OtherError, ProtocolVersion,
-    RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    CertificateError, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup, OtherError,
+    ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 use sha2::{Digest, Sha256};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -49,7 +53,7 @@ pub struct TlsContext {
     /// Newest first.
     versions: &'static [&'static SupportedProtocolVersion],
     /// At which time certificates must be valid.
-    time: Arc<dyn TimeProvider>,
+    time: Arc<CertificateClock>,
 }
 
 /// Why TLS cannot be set up.
@@ -106,11 +110,17 @@ impl TlsContext {
                 TlsVersion::Tls12 => &SINCE_1_2,
                 TlsVersion::Tls13 => &SINCE_1_3,
             },
-            time: Arc::new(DefaultTimeProvider),
+            time: Arc::default(),
         })
     }
 
-    /// The client configuration of one server, with a session store of its own (tickets link connections). `alpn` empty:
+    /// Judges certificates by `time`.
+    #[must_use]
+    pub fn with_time(self, time: Arc<CertificateClock>) -> Self {
+        Self { time, ..self }
+    }
+
+    /// The client configuration of one server and its session store: its own, since tickets link connections. `alpn` empty:
     /// none is offered (DNS over TLS; hyper-rustls sets its own).
     ///
     /// # Errors
@@ -119,23 +129,25 @@ impl TlsContext {
         &self,
         spec: &ServerSpec,
         alpn: &[&[u8]],
-    ) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    ) -> Result<(Arc<ClientConfig>, Arc<Sessions>), TlsSetupError> {
         let chain =
             WebPkiServerVerifier::builder_with_provider(self.roots_of(spec)?, Arc::clone(&self.provider))
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let verifier = Arc::new(Verifier { chain, pins: spec.pins.as_slice().into() });
+        let time = Arc::clone(&self.time);
+        let verifier = Arc::new(Verifier { chain, pins: spec.pins.as_slice().into(), time });
         let mut config =
-            ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time))
+            ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time) as _)
                 .with_protocol_versions(self.versions)?
                 // "Dangerous" is what rustls calls any verifier of one's own; this one only adds to the standard one.
                 .dangerous()
                 .with_custom_certificate_verifier(verifier)
                 .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let sessions = Arc::new(Sessions::new());
+        config.resumption = Resumption::store(Arc::clone(&sessions) as _);
         config.enable_early_data = false;
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), sessions))
     }
 
     /// Returns a number that is the same for the same roots of a server, within one run of the program: files of the same
@@ -220,6 +232,8 @@ struct Verifier {
     chain: Arc<WebPkiServerVerifier>,
     /// SHA-256 of acceptable SPKIs; empty: any.
     pins: Box<[[u8; 32]]>,
+    /// Hears of certificates that are good, and explains those that are not.
+    time: Arc<CertificateClock>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -231,8 +245,11 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let verified = self
+            .chain
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| self.time.explain(error))?;
+        self.time.confirm();
         if self.pins.is_empty() {
             return Ok(verified);
         }
@@ -267,6 +284,53 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Sessions of one server that can be resumed, until they are forgotten: a ticket shown on another network would tell the
+/// server, and who listens before TLS 1.3, that it is the same user ([RFC 8446](https://www.rfc-editor.org/rfc/rfc8446) §C.4).
+#[derive(Debug)]
+pub struct Sessions(ArcSwap<ClientSessionMemoryCache>);
+
+impl Sessions {
+    /// Makes an empty store.
+    fn new() -> Self {
+        Self(ArcSwap::from_pointee(ClientSessionMemoryCache::new(SESSIONS)))
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn forget(&self) {
+        self.0.store(Arc::new(ClientSessionMemoryCache::new(SESSIONS)));
+    }
+}
+
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
+        self.0.load().set_kx_hint(server_name, group);
+    }
+
+    fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.load().kx_hint(server_name)
+    }
+
+    fn set_tls12_session(&self, server_name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.load().set_tls12_session(server_name, value);
+    }
+
+    fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.load().tls12_session(server_name)
+    }
+
+    fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
+        self.0.load().remove_tls12_session(server_name);
+    }
+
+    fn insert_tls13_ticket(&self, server_name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.load().insert_tls13_ticket(server_name, value);
+    }
+
+    fn take_tls13_ticket(&self, server_name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.load().take_tls13_ticket(server_name)
+    }
+}
+
 /// Marks a pin mismatch on its way through rustls.
 #[derive(Debug, thiserror::Error)]
 #[error("no pin matches the server's key")]
@@ -277,6 +341,8 @@ struct PinMismatch;
 pub(crate) struct TlsClient {
     /// Holds the session store too.
     config: Arc<ClientConfig>,
+    /// That store.
+    sessions: Arc<Sessions>,
     /// Verified, and sent as SNI unless it is an address.
     name: ServerName<'static>,
 }
@@ -291,7 +357,14 @@ impl TlsClient {
         spec: &ServerSpec,
         alpn: &[&[u8]],
     ) -> Result<Self, TlsSetupError> {
-        Ok(Self { name: server_name(&spec.endpoint)?, config: context.client_config(spec, alpn)? })
+        let name = server_name(&spec.endpoint)?;
+        let (config, sessions) = context.client_config(spec, alpn)?;
+        Ok(Self { name, config, sessions })
+    }
+
+    /// Forgets every session: the next handshake is a full one.
+    pub(crate) fn forget_sessions(&self) {
+        self.sessions.forget();
     }
 
     /// Shakes hands over a fresh stream, until `deadline` at the latest. Cancel safe: dropping it drops the stream.
@@ -342,6 +415,11 @@ pub(crate) fn handshake_error(error: io::Error) -> TransportError {
             if other.is::<PinMismatch>() =>
         {
             TransportError::Pin
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))))
+            if let Some(wrong) = other.downcast_ref::<WrongClock>() =>
+        {
+            TransportError::Clock(*wrong)
         }
         Some(
             cause @ (rustls::Error::InvalidCertificate(_)
@@ -426,7 +504,7 @@ mod tests {
         let authority = Authority::new();
         let context = TlsContext::load(&settings(None)).unwrap();
         let spec = authority.spec(dot_endpoint());
-        let config = context.client_config(&spec, &[b"h2"]).unwrap();
+        let (config, _) = context.client_config(&spec, &[b"h2"]).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2"]);
         assert!(!config.enable_early_data);
         let gone = ServerSpec { ca_file: Some("/nonexistent/ca.pem".into()), ..spec };

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Servers asked in one look-up.
 const MOST_SERVERS: usize = 3;
@@ -44,6 +45,8 @@ pub struct Bootstrap {
     servers: ArcSwap<Vec<Weak<Upstream>>>,
     /// What was found.
     known: Mutex<HashMap<String, Known>>,
+    /// Changes when other addresses were found.
+    learnt: watch::Sender<()>,
 }
 
 /// Addresses of one name.
@@ -75,6 +78,27 @@ impl Bootstrap {
     pub fn set_servers(&self, servers: &[Arc<Upstream>]) {
         let helpers = servers.iter().filter(|server| can_help(server.spec())).map(Arc::downgrade).collect();
         self.servers.store(Arc::new(helpers));
+    }
+
+    /// Takes addresses of an earlier run. They count as old: used when nobody can be asked.
+    pub fn recall_all(&self, addresses: Vec<(String, Vec<IpAddr>)>) {
+        let now = crate::clock::now();
+        let known = addresses.into_iter().take(MOST_NAMES);
+        self.known().extend(known.map(|(host, addresses)| (host, Known { addresses, expires: now })));
+    }
+
+    /// Returns all addresses that are known, however old, by name.
+    pub fn all(&self) -> Vec<(String, Vec<IpAddr>)> {
+        let known = self.known();
+        let mut all: Vec<_> =
+            known.iter().map(|(host, known)| (host.clone(), known.addresses.clone())).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Returns what changes when other addresses were found.
+    pub fn learnt(&self) -> watch::Receiver<()> {
+        self.learnt.subscribe()
     }
 
     /// Returns the addresses of `host`. Cancel safe: what was asked is forgotten.
@@ -137,7 +161,10 @@ impl Bootstrap {
             known.retain(|_, old| old.expires > now);
         }
         if known.len() < MOST_NAMES || known.contains_key(&host) {
-            known.insert(host, Known { addresses: addresses.clone(), expires });
+            let before = known.insert(host, Known { addresses: addresses.clone(), expires });
+            if before.is_none_or(|before| before.addresses != addresses) {
+                self.learnt.send_replace(());
+            }
         }
         addresses
     }
@@ -357,6 +384,26 @@ mod tests {
         assert!(
             queries.iter().all(|query| query.len() % 128 == 0 && query[12..].starts_with(b"\x03dns\x04home"))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_of_an_earlier_run_help_when_nobody_can_be_asked_and_give_way_to_new_ones() {
+        let old = vec![("dns.home.example".to_owned(), vec!["192.0.2.7".parse().unwrap()])];
+        let alone = bootstrap(&[]);
+        alone.recall_all(old.clone());
+        assert_eq!(texts(&look_up(&alone).await.unwrap()), ["192.0.2.7"]);
+        let (helper, _fake) = fake::upstream("helper", zone(vec![v4(1, 300)]));
+        let helped = bootstrap(&[&helper]);
+        let mut learnt = helped.learnt();
+        helped.recall_all(old.clone());
+        assert!(!learnt.has_changed().unwrap());
+        assert_eq!(texts(&look_up(&helped).await.unwrap()), ["192.0.2.1"]);
+        assert!(learnt.has_changed().unwrap());
+        learnt.mark_unchanged();
+        pass(301).await;
+        look_up(&helped).await.unwrap();
+        assert!(!learnt.has_changed().unwrap(), "the same addresses are no news");
+        assert_eq!(helped.all(), [("dns.home.example".to_owned(), vec!["192.0.2.1".parse().unwrap()])]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,6 +32,7 @@ pub(crate) struct Fake {
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Seen>>,
     connections: Arc<AtomicUsize>,
+    resets: Arc<AtomicUsize>,
 }
 
 impl Fake {
@@ -43,6 +44,7 @@ impl Fake {
             script: Arc::new(Mutex::new(Box::new(script))),
             seen: Arc::default(),
             connections: Arc::new(AtomicUsize::new(1)),
+            resets: Arc::default(),
         }
     }
 
@@ -57,6 +59,11 @@ impl Fake {
     /// Sets how many connections it claims to have.
     pub(crate) fn has_connections(&self, connections: usize) {
         self.connections.store(connections, Ordering::Relaxed);
+    }
+
+    /// Returns how often it was told to start afresh.
+    pub(crate) fn resets(&self) -> usize {
+        self.resets.load(Ordering::Relaxed)
     }
 
     /// Returns when each query came.
@@ -98,6 +105,9 @@ impl Transport for Fake {
     }
     fn warm(&self) {}
     fn drain(&self) {}
+    fn reset(&self) {
+        self.resets.fetch_add(1, Ordering::Relaxed);
+    }
     fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }

@@ -57,6 +57,8 @@ pub struct Upstream {
     counters: Arc<UpstreamCounters>,
     /// Wakes its prober when it goes down. No `Notify`: around a reload there may be two probers, and each must hear of it.
     went_down: watch::Sender<()>,
+    /// Changes when it comes up: failures of names that are remembered may be over then.
+    came_up: watch::Sender<()>,
 }
 
 /// What changes with each sample.
@@ -198,6 +200,7 @@ impl Upstream {
             in_flight: AtomicU32::new(0),
             counters,
             went_down: watch::Sender::new(()),
+            came_up: watch::Sender::new(()),
         }
     }
 
@@ -254,6 +257,17 @@ impl Upstream {
         let dice = fastrand::u64(..);
         let transition = self.learn(&sample, now, |health| health.probed(&sample, dice, now));
         self.announce(transition, &sample);
+    }
+
+    /// Starts afresh on another network: connections are new, and what was seen of the server through the old one is
+    /// forgotten. Its latest error stays for the operator to read.
+    pub fn start_afresh(&self, now: Instant) {
+        {
+            let mut condition = self.condition();
+            condition.health = Health::new(now);
+            condition.latency = Latency::default();
+        }
+        self.transport.reset();
     }
 
     /// Returns how long to wait for this server before another is asked.
@@ -316,6 +330,11 @@ impl Upstream {
         self.went_down.subscribe()
     }
 
+    /// Returns what changes each time it comes up.
+    pub fn coming_up(&self) -> watch::Receiver<()> {
+        self.came_up.subscribe()
+    }
+
     /// Enters a sample under the lock and returns what it changed.
     fn learn(
         &self,
@@ -340,6 +359,7 @@ impl Upstream {
         match transition {
             None => {}
             Some(Transition::CameUp { after }) => {
+                self.came_up.send_replace(());
                 tracing::info!(upstream, state = "up", down_for_secs = after.as_secs(), "server is up again");
             }
             Some(Transition::WentDown) => {
@@ -415,6 +435,21 @@ mod tests {
         upstream.finished();
         assert_eq!(upstream.snapshot(now).in_flight, 0);
         assert_eq!(upstream.last_used(), Some(now));
+    }
+
+    #[test]
+    fn a_server_that_starts_afresh_is_up_and_nothing_is_held_against_it() {
+        let now = crate::clock::now();
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        upstream.observe(answered(100), now);
+        upstream.observe(retry::after_transport(&TransportError::Pin).sample, now);
+        assert!(!upstream.is_up() && upstream.candidate(now).latency > Duration::from_millis(500));
+        upstream.start_afresh(now);
+        assert!(upstream.is_up() && fake.resets() == 1);
+        let status = upstream.snapshot(now);
+        assert_eq!((status.state, status.latency), (State::Up, None));
+        assert!(status.last_error.is_some());
+        assert_eq!(upstream.candidate(now).latency, Duration::ZERO);
     }
 
     #[test]

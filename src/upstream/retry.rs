@@ -63,7 +63,7 @@ fn sample_of(error: &TransportError) -> Sample {
         | TransportError::BodyTooLarge
         | TransportError::Http2 { .. }
         | TransportError::Mismatch(_) => Sample::Failed { error: Failure::from(error) },
-        TransportError::Certificate { .. } | TransportError::Pin => {
+        TransportError::Certificate { .. } | TransportError::Clock(_) | TransportError::Pin => {
             Sample::Certificate { error: Failure::from(error) }
         }
         TransportError::Timeout => Sample::TimedOut,

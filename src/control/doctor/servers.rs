@@ -140,6 +140,7 @@ impl Sighting<'_> {
     /// Says what to do about a failure.
     fn advice(&self, error: &TransportError) -> String {
         let text = match error {
+            TransportError::Clock(_) => "set the clock: see clock below",
             TransportError::Certificate { .. } if error.is_about_dates() => {
                 "is the clock right? See clock below. If it is, the server's operator has to renew its certificate"
             }

@@ -13,7 +13,8 @@ use super::request::RequestTemplate;
 use super::response::{InFlight, Outcome, Refusals};
 use crate::clock;
 use crate::transport::TransportError;
-use crate::transport::pool::{self, IDLE, Job, Outlet, Taken};
+use crate::transport::idle::Closer;
+use crate::transport::pool::{self, Job, Outlet, Taken};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -93,8 +94,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DohConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> pool::Connection for DohConnection<S> {
     async fn run(self, outlet: Outlet) {
+        let abandoned = outlet.abandoned();
         let mut driver = Driver::new(self, outlet);
-        poll_fn(|cx| driver.poll(cx)).await;
+        tokio::select! {
+            biased;
+            () = abandoned => driver.give_all_back(),
+            () = poll_fn(|cx| driver.poll(cx)) => {}
+        }
     }
 }
 
@@ -124,6 +130,8 @@ struct Driver<S> {
     has_answered: bool,
     /// When a query was last sent or completed.
     last_used: Instant,
+    /// How long it is kept without a query.
+    idle: Duration,
     /// Whether the server is there.
     pulse: Pulse,
     /// Wakes the task for deadlines, silence, idleness.
@@ -177,7 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn new(connection: DohConnection<S>, outlet: Outlet) -> Self {
         let DohConnection { mut link, requests, template, meter } = connection;
         let now = clock::now();
+        let idle = outlet.idle_limit();
         Self {
+            idle,
             ping: link.ping_pong(),
             link,
             requests: Some(requests),
@@ -191,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             has_answered: false,
             last_used: now,
             pulse: Pulse::new(meter),
-            sweep: Box::pin(tokio::time::sleep_until((now + IDLE).into())),
+            sweep: Box::pin(tokio::time::sleep_until((now + idle).into())),
         }
     }
 
@@ -204,6 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let is_over = self.link.poll_unpin(cx).is_ready();
             let mut is_changed = self.complete_answers(now, cx);
             if is_over || self.is_given_up(cx, now, &mut is_changed) {
+                self.retire();
                 self.give_all_back();
                 return Poll::Ready(());
             }
@@ -348,13 +359,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Sets when the next look is due, and closes a connection that nobody uses.
     fn plan_sweep(&mut self, now: Instant) {
-        let idle_at = self.last_used + IDLE;
+        let idle_at = self.last_used + self.idle;
         let is_used = !self.in_flight.is_empty() || !self.backlog.is_empty() || self.pulse.is_doubtful();
         if is_used {
             self.sweep.as_mut().reset((now + SWEEP).into());
         } else if now < idle_at {
             self.sweep.as_mut().reset(idle_at.into());
         } else {
+            if self.stage == Stage::Open {
+                self.outlet.ended_quietly(Closer::Us, self.idle);
+                self.stage = Stage::Finishing;
+                self.outlet.retire();
+            }
             self.close(now);
         }
     }
@@ -388,6 +404,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Takes no more queries; the pool may open another connection.
     fn retire(&mut self) {
         if self.stage == Stage::Open {
+            if self.in_flight.is_empty() && self.backlog.is_empty() && !self.pulse.is_doubtful() {
+                let quiet = clock::now().saturating_duration_since(self.last_used);
+                self.outlet.ended_quietly(Closer::Server, quiet);
+            }
             self.stage = Stage::Finishing;
             self.outlet.retire();
         }

@@ -11,7 +11,7 @@ mod tests;
 
 use super::dial::{Dial, Dialled, TcpDial};
 use super::pool::{Connector, Pool};
-use super::tls::{TlsSetupError, handshake_error, handshake_facts, server_name};
+use super::tls::{Sessions, TlsSetupError, handshake_error, handshake_facts, server_name};
 use super::{BoxFuture, Handshake, Surroundings, Transport, TransportError};
 use crate::clock;
 use crate::config::settings::{Endpoint, ServerSpec};
@@ -61,6 +61,8 @@ pub(crate) struct DohConnector<D> {
     dial: Arc<D>,
     /// Roots, pins, session store; without ALPN.
     tls: ClientConfig,
+    /// The session store in it.
+    sessions: Arc<Sessions>,
     /// The name that is verified.
     server_name: ServerName<'static>,
     /// What is asked there.
@@ -95,6 +97,11 @@ impl<D: Dial> Connector for DohConnector<D> {
         }
         outcome
     }
+
+    fn forget_network(&self) {
+        self.dial.forget_network();
+        self.sessions.forget();
+    }
 }
 
 impl<D: Dial> DohConnector<D> {
@@ -104,10 +111,12 @@ impl<D: Dial> DohConnector<D> {
             return Err(not_a_server(spec));
         };
         let template = RequestTemplate::new(host, *port, path, *method).map_err(|_| not_a_server(spec))?;
+        // hyper-rustls sets ALPN itself, and refuses a configuration that has it.
+        let (tls, sessions) = around.tls.client_config(spec, &[])?;
         Ok(Self {
             dial: Arc::new(dial),
-            // hyper-rustls sets ALPN itself, and refuses a configuration that has it.
-            tls: Arc::unwrap_or_clone(around.tls.client_config(spec, &[])?),
+            tls: Arc::unwrap_or_clone(tls),
+            sessions,
             server_name: server_name(&spec.endpoint)?,
             template: Arc::new(template),
         })

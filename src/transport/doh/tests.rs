@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::settings::{DohMethod, Host, Limits, Roots, TlsSettings, TlsVersion};
-use crate::transport::pool::IDLE;
+use crate::transport::idle::IDLE;
 use crate::transport::tls::{TlsContext, provider};
 use crate::transport::{Lookup, Received, exchange};
 use crate::wire::response::ResponseFault;
@@ -39,6 +39,7 @@ impl Dial for Pipes {
         let address = "192.0.2.1:443".parse().unwrap();
         Ok(Dialled { stream: ours, address, connect_time: Duration::ZERO })
     }
+    fn forget_network(&self) {}
 }
 
 #[derive(Debug)]
