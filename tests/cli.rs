@@ -155,6 +155,7 @@ fn help_version_completions_and_man_page_go_to_standard_output() {
     for (arguments, word) in [
         (&["--help"][..], "veildns check"),
         (&["query", "--help"], "--upstream"),
+        (&["doctor", "--help"], "--plan"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
         (&["version"], env!("CARGO_PKG_VERSION")),
         (&["man"], ".TH veildns"),

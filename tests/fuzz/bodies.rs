@@ -85,7 +85,7 @@ fn upstream_query(query: &QueryRef<'_>) {
             let sent = QueryRef::parse(&built).expect("what we send is a query");
             assert_eq!(sent.question_bytes(), query.question_bytes());
             assert_eq!(sent.dnssec_ok(), query.dnssec_ok());
-            assert!(!padding || built.len() % 128 == 0, "{} octets are not padded", built.len());
+            assert!(!padding || built.len().is_multiple_of(128), "{} octets are not padded", built.len());
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn intent(settings: &Settings, places: &Places) -> Intent {
 /// Looks at each address to listen on, and at the one where programs expect DNS.
 pub(super) fn examine(settings: &Settings, places: &Places) -> Vec<Finding> {
     let listen = settings.listen.iter().map(configured);
-    listen.chain(usual(settings, places).map(|address| elsewhere(address))).collect()
+    listen.chain(usual(settings, places).map(elsewhere)).collect()
 }
 
 /// Returns every address that is tried.

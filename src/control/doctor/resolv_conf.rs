@@ -118,6 +118,9 @@ pub(super) fn assess(conf: &ResolvConf, settings: &Settings, places: &Places) ->
         (true, true) => format!("programs ask {by}, which asks veildns at {}", names.join(", ")),
         (false, true) if names.is_empty() => format!("programs ask {by}, whose servers cannot be seen"),
         (false, true) => format!("programs ask {by}, which asks {}", names.join(", ")),
+        (false, false) if ours == 0 => {
+            format!("written by {by}; programs ask {}, not veildns", names.join(", "))
+        }
         (false, false) => format!("written by {by}; programs ask {}, not only veildns", names.join(", ")),
     };
     let finding = if protected {

@@ -43,7 +43,7 @@ struct Sighting<'a> {
 pub(super) fn intent(settings: &Settings, places: &Places) -> Intent {
     let names: Vec<&str> = settings.servers.iter().map(|spec| spec.name.as_str()).collect();
     let sends = format!(
-        "a query for the root's NS, over its own protocol, to {}; and an empty TCP connection to its port {} or {}",
+        "a query for the root's NS, over its own protocol, to {}; an empty TCP connection to port {} or {}, whichever it is not asked at",
         names.join(", "),
         places.dot_port,
         places.https_port
