@@ -180,6 +180,8 @@ impl Transport for Prompt {
 
     fn drain(&self) {}
 
+    fn reset(&self) {}
+
     fn connections(&self) -> usize {
         1
     }
