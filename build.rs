@@ -34,7 +34,12 @@ fn build_time() -> u64 {
 
 /// Returns the short commit of the checkout; None outside of one.
 fn commit() -> Option<String> {
-    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+/// Returns what git says; None when it says nothing.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned()).filter(|text| !text.is_empty())
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Exit codes of the interface; 0 is success.
 pub mod exit {
-    /// A `query` or `upstreams` that got no answer.
+    /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong.
     pub const NO_ANSWER: u8 = 1;
     /// The command line is wrong (EX_USAGE).
     pub const USAGE: u8 = 64;
@@ -62,6 +62,11 @@ pub enum Command {
         after_help = "Examples:\n  veildns upstreams\n  veildns upstreams --all\n  veildns upstreams --json"
     )]
     Upstreams(UpstreamsArgs),
+    /// Look at this machine and its network, and say what is wrong and what to do.
+    #[command(
+        after_help = "Examples:\n  veildns doctor --plan    what would be sent, and to whom\n  veildns doctor\n  veildns doctor --json"
+    )]
+    Doctor(DoctorArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  veildns completions bash > /etc/bash_completion.d/veildns")]
     Completions {
@@ -132,6 +137,20 @@ pub struct UpstreamsArgs {
     #[arg(short, long)]
     pub all: bool,
     /// Print a JSON array.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Only say what would be sent, and to whom.
+    #[arg(long)]
+    pub plan: bool,
+    /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
 }

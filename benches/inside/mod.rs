@@ -178,6 +178,8 @@ impl Transport for Prompt {
 
     fn warm(&self) {}
 
+    fn reset(&self) {}
+
     fn drain(&self) {}
 
     fn reset(&self) {}

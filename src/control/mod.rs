@@ -1,6 +1,7 @@
 //! The operator: commands, signals, reload, stop, systemd.
 
 pub mod check;
+pub mod doctor;
 pub mod network;
 pub mod query;
 pub mod run;
@@ -69,6 +70,7 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
         Command::Check(args) => check::check(&args),
         Command::Query(args) => query::query(&args),
         Command::Upstreams(args) => servers::upstreams(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => print(|out| {
             clap_complete::generate(shell, &mut Cli::command(), "veildns", out);
             Ok(())

@@ -134,6 +134,14 @@ pub(super) fn bind(address: SocketAddr, count: usize, sharing: Sharing) -> Resul
     }
 }
 
+/// Binds `address` for a moment, to see whether it can be had.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) fn try_once(address: SocketAddr) -> Result<(), BindError> {
+    bind(address, 1, Sharing::Nobody).map(drop)
+}
+
 /// Binds UDP first, then TCP to the port that UDP got.
 fn bind_once(wanted: SocketAddr, count: usize, sharing: Sharing) -> Result<Sockets, BindError> {
     let mut address = wanted;

@@ -10,7 +10,7 @@
 pub mod admission;
 mod batch;
 pub mod bind;
-mod holder;
+pub mod holder;
 mod intake;
 mod tcp;
 #[cfg(test)]

@@ -39,7 +39,8 @@ pub struct WrongClock {
 impl Default for CertificateClock {
     /// Takes the system's clock and the date of the build.
     fn default() -> Self {
-        Self::new(clock::wall, env!("BUILD_TIME").parse().unwrap_or(0))
+        let built = clock::built().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        Self::new(clock::wall, built.map_or(0, |since| since.as_secs()))
     }
 }
 

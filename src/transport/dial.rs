@@ -219,6 +219,14 @@ where
     }
 }
 
+/// Connects to one address, until `deadline` at the latest: for whoever looks at a network. Cancel safe.
+///
+/// # Errors
+/// `Connect` and `ConnectTimeout`.
+pub(crate) async fn open(address: SocketAddr, deadline: Instant) -> Result<TcpStream, TransportError> {
+    race(&[address], deadline, connect).await.map(|(stream, _)| stream)
+}
+
 /// Connects to one address and sets the options of the socket.
 async fn connect(address: SocketAddr) -> Result<TcpStream, (SocketAddr, io::Error)> {
     let stream = TcpStream::connect(address).await.map_err(|error| (address, error))?;

@@ -27,6 +27,7 @@ use crate::config::settings::{Endpoint, Limits, ServerSpec};
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
 use certificate_time::WrongClock;
+use rustls::CertificateError;
 use std::fmt::{self, Debug};
 use std::future::Future;
 use std::io;
@@ -268,6 +269,20 @@ impl TransportError {
             Self::Overloaded => Blame::Us,
             Self::ShuttingDown => Blame::Nobody,
         }
+    }
+
+    /// True when a certificate is refused for its dates: then this machine's clock may be the one that is wrong.
+    pub fn is_about_dates(&self) -> bool {
+        let Self::Certificate { error } = self else { return false };
+        matches!(
+            error.as_ref(),
+            rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. }
+            )
+        )
     }
 
     /// Returns the label of `veildns_upstream_queries_total{outcome}`.

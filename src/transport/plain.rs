@@ -150,6 +150,23 @@ fn fail(ticket: Ticket, address: SocketAddr, error: io::Error) {
     ticket.complete(Err(TransportError::Connect { address, error: Arc::new(error) }));
 }
 
+/// Asks one server once over UDP, until `deadline` at the latest: for whoever looks at a network. Never for what clients
+/// ask. A truncated answer is an answer.
+///
+/// # Errors
+/// `Connect` when the address cannot be reached, `Timeout` when nothing comes.
+pub(crate) async fn ask_once(
+    address: SocketAddr,
+    query: &[u8],
+    deadline: Instant,
+) -> Result<Bytes, TransportError> {
+    match tokio::time::timeout_at(deadline.into(), answer(address, query)).await {
+        Ok(Ok(message)) => Ok(message),
+        Ok(Err(error)) => Err(TransportError::Connect { address, error: Arc::new(error) }),
+        Err(_elapsed) => Err(TransportError::Timeout),
+    }
+}
+
 /// Sends the query from a port of its own and waits for its answer. A datagram that does not match is ignored: anybody
 /// can send one, and giving up on it is what an attacker wants.
 async fn answer(address: SocketAddr, query: &[u8]) -> io::Result<Bytes> {

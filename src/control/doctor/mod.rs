@@ -1,0 +1,115 @@
+//! `veildns doctor`: looks at the machine and at the network and says what is wrong and what to do. One file for each
+//! kind of check; each says first what it sends to whom. It changes nothing, and asks nobody that its plan does not name.
+
+mod clock;
+mod interception;
+mod ipv6;
+mod places;
+mod portal;
+mod ports;
+mod report;
+mod resolv_conf;
+mod rewriting;
+mod servers;
+#[cfg(test)]
+mod tests;
+
+use self::places::Places;
+use self::report::{Finding, Intent, Status};
+use super::{CommandError, Exit, print, sources};
+use crate::app::core::Core;
+use crate::cli::{DoctorArgs, RunArgs, exit};
+use crate::config::settings::Settings;
+use crate::telemetry::counters::Telemetry;
+use crate::telemetry::logging;
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::time::Duration;
+
+/// How long each check may take. They run at once: so long takes the whole.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Examines and prints.
+///
+/// # Errors
+/// A wrong configuration; a file of roots that cannot be read.
+pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CommandError> {
+    let settings = sources::load(&RunArgs { config: args.config.clone(), ..RunArgs::default() })?;
+    logging::init_quiet();
+    let places = Places::default();
+    let intents = plan(&settings, &places);
+    if args.plan {
+        return print(|out| match args.json {
+            true => writeln!(out, "{}", json!({ "plan": Intent::list(&intents) })),
+            false => out.write_all(report::plan_text(&intents).as_bytes()),
+        });
+    }
+    if !args.json {
+        // Before anything is sent.
+        print(|out| writeln!(out, "{}", report::plan_text(&intents)))?;
+    }
+    let findings = examine(&settings, &places)?;
+    print(|out| match args.json {
+        true => writeln!(out, "{}", report_json(&intents, &findings)),
+        false => out.write_all(report::table_text(&findings).as_bytes()),
+    })?;
+    Ok(if has_failed(&findings) { Exit(exit::NO_ANSWER) } else { Exit::OK })
+}
+
+/// Returns what each check will send, in the order of the report.
+fn plan(settings: &Settings, places: &Places) -> Vec<Intent> {
+    let nameservers = resolv_conf::read(places).nameservers;
+    vec![
+        ports::intent(settings, places),
+        resolv_conf::intent(places),
+        interception::intent(places),
+        rewriting::intent(places, &nameservers),
+        portal::intent(places, &nameservers),
+        servers::intent(settings, places),
+        ipv6::intent(settings, places),
+        clock::intent(),
+    ]
+}
+
+/// Runs every check: those of the network all at once, the clock from what they saw.
+fn examine(settings: &Settings, places: &Places) -> Result<Vec<Finding>, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let core = Core::new(settings, Telemetry::new());
+    {
+        let _inside = runtime.enter();
+        core.start(settings, runtime.handle().clone())?;
+    }
+    let resolv_conf = resolv_conf::read(places);
+    let system = resolv_conf::assess(&resolv_conf, settings, places);
+    let (nameservers, protected) = (&resolv_conf.nameservers, system.protected);
+    let upstreams = core.upstreams();
+    let (interception, rewriting, portal, servers, ipv6) = runtime.block_on(async {
+        tokio::join!(
+            interception::examine(places, protected),
+            rewriting::examine(places, nameservers, protected),
+            portal::examine(places, nameservers),
+            servers::examine(&upstreams, places),
+            ipv6::examine(settings, places),
+        )
+    });
+    runtime.block_on(core.stopped(Duration::from_millis(500)));
+    let mut findings = ports::examine(settings, places);
+    findings.extend([system.finding, interception, rewriting, portal.finding]);
+    findings.extend(servers.findings);
+    findings.extend([ipv6, clock::examine(places, portal.date, servers.out_of_date)]);
+    Ok(findings)
+}
+
+/// Returns true when the machine or the network is ill.
+fn has_failed(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.status == Status::Fail)
+}
+
+/// Returns the report for a program.
+fn report_json(intents: &[Intent], findings: &[Finding]) -> Value {
+    json!({
+        "ok": !has_failed(findings),
+        "plan": Intent::list(intents),
+        "findings": findings.iter().map(Finding::json).collect::<Vec<_>>(),
+    })
+}
