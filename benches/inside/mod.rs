@@ -182,8 +182,6 @@ impl Transport for Prompt {
 
     fn drain(&self) {}
 
-    fn reset(&self) {}
-
     fn connections(&self) -> usize {
         1
     }
