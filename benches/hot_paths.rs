@@ -3,6 +3,7 @@
 
 #![allow(
     missing_docs,
+    clippy::missing_docs_in_private_items,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
@@ -105,6 +106,7 @@ fn transport(c: &mut Criterion) {
             table.arrive(&message)
         });
     });
+    let asked = bytes::Bytes::from(vec![0; 128]);
     let host = Host::Name("dns.example".to_owned());
     for (method, label) in [(DohMethod::Post, "DoH request, POST"), (DohMethod::Get, "DoH request, GET")] {
         let requests = Requests::new(&host, "/dns-query", method).unwrap();

@@ -1,9 +1,19 @@
 //! Another network: what the gateway does when the system tells of one, when there is none at first, and when servers
 //! close connections.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::excessive_nesting,
+    clippy::missing_docs_in_private_items,
+    reason = "a broken assumption must end a test, and its table is its documentation"
+)]
+
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::authority::{self, Certificate, NAME};
 use support::gateway::{Gateway, setup, start_text};
 use support::message::{Message, query, rcode, rtype};
@@ -11,6 +21,7 @@ use support::script::{Reply, Script};
 use support::server::{BOTH, Protocol, Server};
 use support::{eventually, runtime, zone};
 use tokio::sync::mpsc;
+use veildns::clock;
 use veildns::control::network::outlook::Outlook;
 use veildns::control::network::{NetworkEvents, keep_fresh};
 
@@ -103,7 +114,7 @@ fn a_server_held_for_down_is_asked_at_once_on_another_network() {
     let gateway = setup().server("lab", &server).start();
     let network = watch(&gateway);
     for number in 0..4 {
-        let begun = Instant::now();
+        let begun = clock::now();
         let answer = gateway.client().udp(&query(&format!("host-{number}.lab.example"), rtype::A));
         assert_eq!((answer.rcode(), answer.ede_code()), (rcode::SERVFAIL, Some(22)), "{answer:?}");
         assert!(
@@ -129,7 +140,7 @@ fn without_events_a_server_that_is_there_at_last_is_found_within_two_seconds_and
         assert_eq!((answer.rcode(), answer.ede_code().is_some()), (rcode::SERVFAIL, true), "{answer:?}");
     }
     server.up();
-    let up_at = Instant::now();
+    let up_at = clock::now();
     eventually("the same name is answered", || {
         let answer = gateway.client().udp(&query("host-cold-3.lab.example", rtype::A));
         answer.rcode() == rcode::NOERROR
@@ -189,7 +200,7 @@ fn a_server_that_closes_every_quiet_connection_is_never_held_for_failing() {
             server.cut();
         }
         let upstreams = gateway.gateway().core().upstreams();
-        let status = upstreams[0].snapshot(Instant::now());
+        let status = upstreams[0].snapshot(clock::now());
         assert_eq!((upstreams[0].is_up(), status.last_error), (true, None), "{protocol:?}");
         assert!(server.log.connections() >= 6, "{protocol:?}");
     }

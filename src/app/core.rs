@@ -186,8 +186,8 @@ impl Core {
             probe::start(&groups, runtime, &self.tasks, &servers.probes);
             for upstream in &servers.in_order {
                 let forgetting = forget_failures(upstream.coming_up(), Arc::clone(&self.cache));
-                let cancel = servers.probes.clone();
-                self.tasks.spawn_on(async move { cancel.run_until_cancelled(forgetting).await }, runtime);
+                let task = servers.probes.clone().run_until_cancelled_owned(forgetting);
+                self.tasks.spawn_on(task, runtime);
             }
         }
         self.resolver.replace(Snapshot::new(settings, groups));

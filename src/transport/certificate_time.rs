@@ -70,11 +70,7 @@ impl CertificateClock {
     pub(super) fn confirm(&self) {
         let now = seconds((self.wall)());
         if now >= self.floor.load(Ordering::Relaxed) {
-            self.good.send_if_modified(|good| {
-                let is_news = now >= good.saturating_add(TOLD_EVERY_SECS);
-                *good = if is_news { now } else { *good };
-                is_news
-            });
+            self.good.send_if_modified(|good| is_news(good, now));
         }
     }
 
@@ -104,6 +100,15 @@ impl TimeProvider for CertificateClock {
         let now = seconds((self.wall)()).max(self.floor.load(Ordering::Relaxed));
         Some(UnixTime::since_unix_epoch(Duration::from_secs(now)))
     }
+}
+
+/// Puts `now` in place of a good time that is a day old; true if it did.
+fn is_news(good: &mut u64, now: u64) -> bool {
+    let is_old = now >= good.saturating_add(TOLD_EVERY_SECS);
+    if is_old {
+        *good = now;
+    }
+    is_old
 }
 
 /// Returns seconds since 1970; 0 before.

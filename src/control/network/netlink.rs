@@ -6,7 +6,7 @@ use super::NetworkEvents;
 use super::outlook::Outlook;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, bind, socket,
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket,
 };
 use std::fs::File;
 use std::io::{self, Read};
@@ -80,11 +80,8 @@ impl NetworkEvents for Netlink {
 
 /// Returns the IP address in a socket address.
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    match address.family()? {
-        AddressFamily::Inet => address.as_sockaddr_in().map(|v4| v4.ip().into()),
-        AddressFamily::Inet6 => address.as_sockaddr_in6().map(|v6| v6.ip().into()),
-        _ => None,
-    }
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }
 
 /// Reads a routing table; one that is not there is empty.

@@ -17,6 +17,9 @@ pub(super) const DNS_MESSAGE: &str = "application/dns-message";
 /// The port that `:authority` does not name (RFC 9110 §4.2.2).
 const HTTPS_PORT: u16 = 443;
 
+/// Octets of nearly every query: padded to one block (RFC 8467 §4.1). Its length stands in the template.
+const USUAL_LEN: usize = 128;
+
 /// All of a server's requests that does not change from query to query.
 #[derive(Debug)]
 pub(in crate::transport) struct RequestTemplate {
@@ -55,6 +58,7 @@ impl RequestTemplate {
         let get_prefix = match method {
             DohMethod::Post => {
                 headers.insert(CONTENT_TYPE, media_type);
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(USUAL_LEN));
                 String::new()
             }
             DohMethod::Get => format!("{path}{joint}dns="),
@@ -80,7 +84,9 @@ impl RequestTemplate {
             DohMethod::Post => {
                 *request.method_mut() = Method::POST;
                 *request.uri_mut() = self.target.clone();
-                request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(query.len()));
+                if query.len() != USUAL_LEN {
+                    request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(query.len()));
+                }
                 // The same octets: a Bytes is a handle.
                 Ok((request, Some(query.clone())))
             }
@@ -144,6 +150,17 @@ mod tests {
         let expected = [("accept", DNS_MESSAGE), ("content-length", "17"), ("content-type", DNS_MESSAGE)];
         assert_eq!(fields(&request), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(body.unwrap(), QUERY);
+    }
+
+    #[test]
+    fn post_tells_the_length_of_every_query() {
+        let template = template("dns.example", 443, "/dns-query", DohMethod::Post);
+        for len in [USUAL_LEN - 1, USUAL_LEN, USUAL_LEN + 128] {
+            let (request, body) = template.request(&Bytes::from(vec![0; len])).unwrap();
+            let told: Vec<_> = request.headers().get_all(CONTENT_LENGTH).iter().collect();
+            assert_eq!(told, [&len.to_string()]);
+            assert_eq!(body.unwrap().len(), len);
+        }
     }
 
     #[test]
