@@ -34,6 +34,8 @@ struct Sighting {
     name: String,
     /// Its protocol's short name.
     protocol: &'static str,
+    /// The connection, if one was made.
+    handshake: Option<Handshake>,
     /// What came of the probe.
     result: Result<Facts, TransportError>,
 }
@@ -41,8 +43,6 @@ struct Sighting {
 /// What a server showed.
 #[derive(Debug)]
 struct Facts {
-    /// Of the connection; None for plain UDP.
-    handshake: Option<Handshake>,
     /// A query on the open connection.
     query: Duration,
     /// Did it pad its answer (RFC 8467)?
@@ -128,8 +128,12 @@ fn progress(seen: usize, total: usize) {
 /// Probes one server: a query that opens the connection, and one on the open connection.
 async fn probe((place, upstream): (usize, Arc<Upstream>)) -> (usize, Sighting) {
     let result = facts(&upstream).await;
-    let sighting =
-        Sighting { name: upstream.name().to_owned(), protocol: protocol(&upstream.spec().endpoint), result };
+    let sighting = Sighting {
+        name: upstream.name().to_owned(),
+        protocol: protocol(&upstream.spec().endpoint),
+        handshake: upstream.transport().last_handshake(),
+        result,
+    };
     (place, sighting)
 }
 
@@ -154,7 +158,6 @@ async fn facts(upstream: &Upstream) -> Result<Facts, TransportError> {
     let has = |code| edns.is_some_and(|edns| edns.option(code).is_some());
     let signed = response.records(Section::Answer).any(|record| record.rtype == RecordType::RRSIG);
     Ok(Facts {
-        handshake: upstream.transport().last_handshake(),
         query: took,
         padding: has(OPTION_PADDING),
         client_subnet: has(OPTION_ECS),
@@ -169,7 +172,7 @@ fn render(sightings: &[Sighting]) -> String {
     let mut text = table(header, &rows);
     for Sighting { name, result, .. } in sightings {
         if let Err(error) = result {
-            text.push_str(&format!("{name}: {}\n", Failure::from(error)));
+            text.push_str(&format!("{name}: asked for the root's name servers: {}\n", Failure::from(error)));
         }
     }
     text
@@ -178,37 +181,37 @@ fn render(sightings: &[Sighting]) -> String {
 impl Sighting {
     /// Returns its row in the table.
     fn row(&self) -> [String; 10] {
-        let name = self.name.chars().take(22).collect();
-        let via = self.protocol.to_owned();
         let none = || "-".to_owned();
-        let Ok(facts) = &self.result else {
-            return [name, via, "failed".to_owned(), none(), none(), none(), none(), none(), none(), none()];
-        };
-        let handshake = facts.handshake.as_ref();
+        let handshake = self.handshake.as_ref();
+        let facts = self.result.as_ref().ok();
+        // What failed is the connection, or else the query for the root's name servers.
+        let (connect, query) =
+            if handshake.is_some() { (none(), "failed") } else { ("failed".to_owned(), "-") };
+        let connect = if facts.is_some() { none() } else { connect };
         [
-            name,
-            via,
-            handshake.map_or_else(none, |h| millis(h.connect_time)),
+            self.name.chars().take(22).collect(),
+            self.protocol.to_owned(),
+            handshake.map_or(connect, |h| millis(h.connect_time)),
             handshake.map_or_else(none, |h| millis(h.handshake_time)),
-            millis(facts.query),
+            facts.map_or_else(|| query.to_owned(), |facts| millis(facts.query)),
             handshake.and_then(|h| h.tls_version).map_or_else(none, str::to_owned),
             handshake.and_then(days_left).map_or_else(none, |days| format!("{days} d")),
-            yes(facts.padding),
-            yes(facts.client_subnet),
-            yes(facts.dnssec),
+            facts.map_or_else(none, |facts| yes(facts.padding)),
+            facts.map_or_else(none, |facts| yes(facts.client_subnet)),
+            facts.map_or_else(none, |facts| yes(facts.dnssec)),
         ]
     }
 
     /// Returns it for a program.
     fn json(&self) -> Value {
-        let Self { name, protocol, result } = self;
+        let Self { name, protocol, handshake, result } = self;
         let facts = match result {
             Ok(facts) => facts,
             Err(error) => {
                 return json!({ "name": name, "protocol": protocol, "ok": false, "error": Failure::from(error).to_string() });
             }
         };
-        let handshake = facts.handshake.as_ref();
+        let handshake = handshake.as_ref();
         json!({
             "name": name,
             "protocol": protocol,

@@ -853,6 +853,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::excessive_nesting, reason = "a table")]
     async fn a_clock_of_before_the_build_trusts_whom_the_build_would_and_is_named_when_it_cannot() {
         use super::super::certificate_time::CertificateClock;
         use super::super::tls::TlsContext;
