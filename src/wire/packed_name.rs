@@ -32,6 +32,27 @@ impl<'a> PackedName<'a> {
         PackedLabels { message: self.message, at: self.offset }
     }
 
+    /// Returns true when it points to a place behind `settled` that is one of `fields` (offsets in order, big endian) of
+    /// four octets each: who changes such a field changes the name.
+    pub(super) fn passes_over(&self, fields: &[[u8; 2]], settled: usize) -> bool {
+        let mut at = self.offset;
+        let mut jumped = false;
+        loop {
+            let (len, next) = match Step::read(self.message, at) {
+                None => return true,
+                Some(Step::Root) => (1, None),
+                Some(Step::Label(label)) => (1 + label.len(), Some(at + 1 + label.len())),
+                Some(Step::Pointer(target)) => (2, Some(target)),
+            };
+            if jumped && at >= settled && touches(fields, at, at + len) {
+                return true;
+            }
+            let Some(next) = next else { return false };
+            jumped |= next < at;
+            at = next;
+        }
+    }
+
     /// Returns true when it is `other`, case ignored.
     pub fn eq_name(&self, other: NameRef<'_>) -> bool {
         same_labels(self.labels(), other.labels())
@@ -67,6 +88,13 @@ impl<'a> PackedName<'a> {
         *out.get_mut(at)? = 0;
         NameRef::parse(out.get(..=at)?)
     }
+}
+
+/// Returns true when one of `fields`, four octets each, lies at least in part within `start..end`.
+fn touches(fields: &[[u8; 2]], start: usize, end: usize) -> bool {
+    let offset = |field: &[u8; 2]| usize::from(u16::from_be_bytes(*field));
+    let first = fields.partition_point(|field| offset(field) + 4 <= start);
+    fields.get(first).is_some_and(|field| offset(field) < end)
 }
 
 /// Compares two sequences of labels, case ignored (RFC 4343 §3).
@@ -114,15 +142,20 @@ impl<'a> Iterator for PackedLabels<'a> {
 const MAX_POINTERS: u32 = 32;
 
 /// Checks the name at `start` and returns where the octets after it begin: labels of 63 octets at most, 255
-/// octets in all (RFC 1035 §2.3.4), pointers only to before the run of labels they end (so it ends), and
-/// never into the header (whose bits we change).
+/// octets in all (RFC 1035 §2.3.4), pointers only to labels that end before the run of labels they end (so it
+/// ends, and what stands behind a name is no part of it), and never into the header (whose bits we change).
 fn name_end(message: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     let mut run_start = start;
+    let mut limit = message.len();
     let mut end = None;
     let mut name_len = 1;
     let mut pointers = 0;
     loop {
+        // A prior name ended before this one began (RFC 1035 §4.1.4).
+        if at >= limit {
+            return None;
+        }
         match Step::read(message, at)? {
             Step::Root => return Some(end.unwrap_or(at + 1)),
             Step::Label(label) => {
@@ -131,10 +164,11 @@ fn name_end(message: &[u8], start: usize) -> Option<usize> {
             }
             Step::Pointer(target) => {
                 pointers += 1;
-                if target >= run_start || target < HEADER_LEN || pointers > MAX_POINTERS {
+                if at + 2 > limit || target >= run_start || target < HEADER_LEN || pointers > MAX_POINTERS {
                     return None;
                 }
                 end = end.or(Some(at + 2));
+                limit = run_start;
                 run_start = target;
                 at = target;
             }

@@ -78,6 +78,18 @@ fn write_name(out: &mut Vec<u8>, name: &PackedName<'_>) -> Option<()> {
     Some(())
 }
 
+/// Iterates over the names in a record's RDATA that may be compressed; ends early at a malformed one.
+pub(super) fn names_of<'a>(record: &RecordRef<'a>) -> impl Iterator<Item = PackedName<'a>> + use<'a> {
+    let record = *record;
+    let names = NamesInRdata::of(&record);
+    let mut at = names.map_or(0, |names| names.start);
+    (0..names.map_or(0, |names| names.count)).map_while(move |_| {
+        let (name, end) = record.rdata_name_span(at)?;
+        at = end;
+        Some(name)
+    })
+}
+
 /// Where names stand in the RDATA of a type: `count` of them in a row, after `start` octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NamesInRdata {

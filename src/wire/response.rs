@@ -682,4 +682,14 @@ mod tests {
             prop_assert!(ResponseRef::parse(&octets[..at.index(octets.len())]).is_err());
         }
     }
+
+    #[test]
+    fn a_pointer_to_labels_that_run_past_it_is_no_name() {
+        let mut message = vec![0, 0, 0x81, 0x80, 0, 1, 0, 2, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+        // The first record's RDATA begins a label of 63 octets, which ends within the second record.
+        message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 63, 0, 2, 1]);
+        message.extend_from_slice(&[0xc0, 31, 0, 16, 0, 1, 0, 0, 0, 60, 0, 80]);
+        message.resize(message.len() + 80, 0);
+        assert_eq!(ResponseRef::parse(&message).unwrap_err(), ResponseFault::Name);
+    }
 }

@@ -14,7 +14,7 @@ use super::header::{FLAG_AD, FLAG_CD, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, HEADER
 use super::name::NameRef;
 use super::query::QueryRef;
 use super::question::{Class, QuestionRef, RecordType, Ttl};
-use super::rebuild::rebuild;
+use super::rebuild::{names_of, rebuild};
 use super::response::{ResponseRef, Section};
 use std::fmt;
 use std::sync::Arc;
@@ -60,8 +60,9 @@ impl StoredAnswer {
             authentic_data: keep.authentic_data && response.header().authentic_data(),
         };
         match AuthorityCut::find(response, keep) {
-            AuthorityCut::Tail(cut) => Self::cut_from(response, cut, traits),
-            AuthorityCut::Rebuild => Self::rebuilt_from(response, traits),
+            AuthorityCut::Tail(cut) => Self::untangled_from(response, cut, traits)
+                .unwrap_or_else(|| Self::rebuilt_from(response, keep, traits)),
+            AuthorityCut::Rebuild => Self::rebuilt_from(response, keep, traits),
         }
     }
 
@@ -165,11 +166,28 @@ impl StoredAnswer {
         Self(octets.into())
     }
 
-    /// Stores the response without the authority records that stand before its SOA.
-    fn rebuilt_from(response: &ResponseRef<'_>, traits: Traits) -> Self {
+    /// As `cut_from`; `None` when a name has labels within a TTL, so that the name would change as the answer ages. No
+    /// server means that.
+    fn untangled_from(response: &ResponseRef<'_>, cut: Cut, traits: Traits) -> Option<Self> {
+        let stored = Self::cut_from(response, cut, traits);
+        let parts = stored.parts();
+        let settled = parts.prefix.question_end();
+        let tangled = [Section::Answer, Section::Authority]
+            .into_iter()
+            .flat_map(|section| response.records(section))
+            .take_while(|record| record.end() <= cut.end)
+            .any(|record| {
+                record.owner.passes_over(parts.ttl_offsets, settled)
+                    || names_of(&record).any(|name| name.passes_over(parts.ttl_offsets, settled))
+            });
+        (!tangled).then_some(stored)
+    }
+
+    /// Stores the response, names in full, without the authority records that `keep` does not name.
+    fn rebuilt_from(response: &ResponseRef<'_>, keep: Keep, traits: Traits) -> Self {
         let rebuilt = rebuild(response, &mut |section, record| match section {
             Section::Answer => true,
-            Section::Authority => record.rtype == RecordType::SOA,
+            Section::Authority => keep.authority || record.rtype == RecordType::SOA,
             Section::Additional => false,
         });
         if let Some(Ok(rebuilt)) = rebuilt.as_deref().map(ResponseRef::parse) {
@@ -177,7 +195,8 @@ impl StoredAnswer {
             return Self::cut_from(&rebuilt, Cut { end: rebuilt.bytes().len(), authorities }, traits);
         }
         // Only a message built to burst gets here; its authority section is no loss.
-        Self::cut_from(response, Cut::before_authority(response), traits)
+        Self::untangled_from(response, Cut::before_authority(response), traits)
+            .unwrap_or_else(|| Self::failure(&response.question(), Rcode::SERVFAIL, None))
     }
 
     /// Takes the octets apart.
@@ -781,5 +800,24 @@ mod tests {
                 prop_assert!(Message::from_vec(&reply).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_leads_into_a_ttl_does_not_change_as_the_answer_ages() {
+        // The first record's TTL is 0x161: its end, and the octet behind it, spell the name `a.`.
+        let mut message = vec![0, 0, 0x81, 0x80, 0, 1, 0, 2, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+        for owner in [12, 27] {
+            message.extend_from_slice(&[0xc0, owner, 0, 1, 0, 1, 0, 0, 1, b'a', 0, 4, 192, 0, 2, 1]);
+        }
+        let response = ResponseRef::parse(&message).unwrap();
+        let stored = StoredAnswer::from_response(&response, Keep { authority: true, authentic_data: true });
+        let asked = Asked::a("a.");
+        let mut out = [0; 512];
+        let written = stored.render(&asked.view(), TtlRule::Aged { secs: 7 }, None, &mut out);
+        let reply = ResponseRef::parse(&out[..written]).unwrap();
+        let name: crate::wire::name::Name = "a.".parse().unwrap();
+        assert_eq!(reply.records(Section::Answer).count(), 2);
+        assert!(reply.records(Section::Answer).all(|record| record.owner.eq_name(name.view())));
+        assert!(reply.records(Section::Answer).all(|record| record.ttl == Ttl(0x161 - 7)));
     }
 }

@@ -147,6 +147,10 @@ fn store_and_render(response: &ResponseRef<'_>, query: Option<&QueryRef<'_>>) {
     for (authority, authentic_data) in [(false, false), (true, true)] {
         let stored = StoredAnswer::from_response(response, Keep { authority, authentic_data });
         assert_same(stored.question(), response.question());
+        if stored.rcode() == Rcode::SERVFAIL && stored.min_ttl().is_none() {
+            // Names that cannot be told from TTLs, in a message that cannot be written anew either.
+            continue;
+        }
         assert_eq!(stored.rcode(), response.rcode());
         let kept = ResponseRef::parse(stored.message()).expect("what is stored is a response");
         assert_eq!(kept.records(Section::Answer).count(), response.records(Section::Answer).count());
@@ -156,7 +160,9 @@ fn store_and_render(response: &ResponseRef<'_>, query: Option<&QueryRef<'_>>) {
         let within = ResponseRef::parse(clamped.message()).expect("what is clamped is a response");
         assert!(ttls(&within).all(|ttl| (60..=3600).contains(&ttl)));
         assert_eq!(clamped.heap_len(), stored.heap_len());
-        let Some(query) = query else { continue };
+        // What is rendered is what was asked: the cache and the flights see to that.
+        let asks_it = |query: &&QueryRef<'_>| response.question().matches(&query.question());
+        let Some(query) = query.filter(asks_it) else { continue };
         for ttl in [TtlRule::Keep, TtlRule::Aged { secs: 77 }, TtlRule::Fixed { secs: 30 }] {
             for limit in LIMITS {
                 render(&stored, query, ttl, &mut out[..limit]);
@@ -168,10 +174,7 @@ fn store_and_render(response: &ResponseRef<'_>, query: Option<&QueryRef<'_>>) {
 /// Renders one reply and reads it.
 fn render(stored: &StoredAnswer, query: &QueryRef<'_>, rule: TtlRule, out: &mut [u8]) {
     let written = stored.render(query, rule, None, out);
-    if written == 0 {
-        assert_ne!(query.question().wire_len(), stored.question().wire_len(), "a reply always fits");
-        return;
-    }
+    assert_ne!(written, 0, "header, question and OPT always fit");
     let reply = assert_reply(query, &out[..written]);
     if reply.header().is_truncated() {
         assert_eq!(count(&reply), 0);
