@@ -306,7 +306,8 @@ fn no_task_is_left_to_itself_and_no_file_has_unfinished_work() {
         "TODO",
         "FIXME",
         "/tmp/",
-        "/work/",
+        // Where this checkout stands: a path of one machine is of no use on another.
+        env!("CARGO_MANIFEST_DIR"),
     ];
     let mut complaints = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
