@@ -34,6 +34,15 @@ impl Client {
         self.fitting(query, &octets)
     }
 
+    /// Sends octets by TCP; None when the other side ends the connection instead of answering.
+    pub fn try_tcp(&self, octets: &[u8]) -> Option<Vec<u8>> {
+        let mut stream = TcpStream::connect(self.gateway).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let frame = [&u16::try_from(octets.len()).unwrap().to_be_bytes(), octets].concat();
+        stream.write_all(&frame).ok()?;
+        Connection { stream }.receive()
+    }
+
     /// Sends octets by UDP and waits for some.
     pub fn udp_octets(&self, octets: &[u8]) -> Option<Vec<u8>> {
         let socket = self.udp_socket();
