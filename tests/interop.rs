@@ -22,7 +22,7 @@ use std::sync::Mutex;
 use support::authority::{Certificate, NAME, trusted};
 use support::gateway::{Gateway, server_table, setup};
 use support::message::{Message, Query, query, rcode, rtype};
-use support::process::{Process, installed, read};
+use support::process::{Process, peer, read};
 use support::{client::Client, comes_true, trap::Trap};
 
 /// The zone that unbound and named serve, in the form of RFC 1035 §5.
@@ -69,20 +69,6 @@ const QUESTIONS: &[(&str, u16, u16)] = &[
     ("www.peers.example", rtype::MX, rcode::NOERROR),
     ("missing.peers.example", rtype::A, rcode::NXDOMAIN),
 ];
-
-/// Returns a program's path; None, after a word about it, when the test has to be skipped.
-///
-/// # Panics
-/// When it is missing and must not be.
-fn peer(program: &str) -> Option<PathBuf> {
-    let found = installed(program);
-    if found.is_none() {
-        let is_required = std::env::var("VEILDNS_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-        assert!(!is_required, "{program} is not installed, and VEILDNS_REQUIRE_PEERS=1 asks for it");
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
-}
 
 /// A program of somebody else that serves the zone.
 struct Peer {

@@ -251,6 +251,11 @@ impl Core {
         &self.telemetry
     }
 
+    /// Returns the time at which certificates are judged.
+    pub(super) fn certificate_clock(&self) -> &CertificateClock {
+        &self.time
+    }
+
     /// Returns the tracker of every task.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks

@@ -37,7 +37,9 @@ impl Gauges for GaugeReader {
         });
         Readings {
             cache_bytes,
+            cache_max_bytes: self.core.cache().bound(),
             cache_entries,
+            clock_wrong: self.core.certificate_clock().is_wrong(),
             inflight: count(self.core.resolver().permits().in_use()),
             upstreams: upstreams.collect(),
             ready: self.ready.load(Ordering::Acquire),

@@ -23,6 +23,7 @@ use crate::config::settings::CacheSettings;
 use crate::wire::name::NameRef;
 use crate::wire::stored::StoredAnswer;
 use hashbrown::DefaultHashBuilder;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -65,6 +66,8 @@ pub struct Cache {
     rules: Mutex<Rules>,
     /// The parts.
     shards: Box<[PaddedShard]>,
+    /// Octets that all of it may take, as configured.
+    bound: AtomicU64,
 }
 
 /// A shard alone on its cache lines: two neighbours' locks on one line would slow both.
@@ -81,12 +84,14 @@ impl Cache {
             hash_builder: DefaultHashBuilder::default(),
             rules: Mutex::new(Rules::new(settings)),
             shards: (0..SHARDS).map(|_| PaddedShard(Mutex::new(Shard::new(limits)))).collect(),
+            bound: AtomicU64::new(settings.max_size),
         }
     }
 
     /// Takes on new limits and lifetimes; shrinks at once. Entries stay, for the lives they were given.
     pub fn reconfigure(&self, settings: &CacheSettings) {
         *lock(&self.rules) = Rules::new(settings);
+        self.bound.store(settings.max_size, Ordering::Relaxed);
         let limits = shard_limits(settings);
         for mut shard in self.shards() {
             shard.set_limits(limits);
@@ -164,6 +169,11 @@ impl Cache {
         let held = self.shards().map(|shard| (shard.len(), shard.octets() + shard_overhead()));
         let (entries, octets) = held.fold((0, size_of::<Self>()), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         (u64::try_from(entries).unwrap_or(u64::MAX), u64::try_from(octets).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the octets that it may hold.
+    pub fn bound(&self) -> u64 {
+        self.bound.load(Ordering::Relaxed)
     }
 
     /// Locks the shard of a key. It is always there.

@@ -35,8 +35,12 @@ const REQUEST_OCTETS: usize = 16 * 1024;
 pub struct Readings {
     /// Memory of cached answers.
     pub cache_bytes: u64,
+    /// What they may take.
+    pub cache_max_bytes: u64,
     /// Cached answers.
     pub cache_entries: u64,
+    /// True while this machine's clock says a time that is past for certain.
+    pub clock_wrong: bool,
     /// Queries that wait.
     pub inflight: u64,
     /// The servers in use.

@@ -122,6 +122,13 @@ static METRICS: &[Metric] = &[
         write: |page, out| out.encode_gauge(&page.readings.cache_bytes),
     },
     Metric {
+        name: "veildns_cache_max",
+        kind: MetricType::Gauge,
+        unit: Some(Unit::Bytes),
+        help: "Memory that cached answers may take: `cache.max_size`.",
+        write: |page, out| out.encode_gauge(&page.readings.cache_max_bytes),
+    },
+    Metric {
         name: "veildns_cache_entries",
         kind: MetricType::Gauge,
         unit: None,
@@ -185,6 +192,13 @@ static METRICS: &[Metric] = &[
         write: |page, out| {
             counter(out, page.upstreams.iter().map(|(_, counters)| counters.plaintext_queries()).sum())
         },
+    },
+    Metric {
+        name: "veildns_clock_wrong",
+        kind: MetricType::Gauge,
+        unit: None,
+        help: "1 when the clock of this machine says a time that is past for certain, else 0.",
+        write: |page, out| out.encode_gauge(&u64::from(page.readings.clock_wrong)),
     },
     Metric {
         name: "veildns_query_log_dropped",
@@ -288,11 +302,15 @@ fn query_duration(page: &Page, out: &mut MetricEncoder<'_>) -> fmt::Result {
         .try_for_each(|source| histogram(out, ("source", source.label()), &page.totals.durations(source)))
 }
 
-/// Writes `veildns_upstream_queries_total`: good ends always, so that their rate is known, the others once they were.
+/// Ends that are on the page before they were seen: the rate of good ones is asked for, and the first wrong certificate has
+/// to be an increase, which a series that begins at 1 does not show.
+const ALWAYS_SHOWN: [&str; 3] = ["ok", "certificate", "pin"];
+
+/// Writes `veildns_upstream_queries_total`.
 fn upstream_queries(page: &Page, out: &mut MetricEncoder<'_>) -> fmt::Result {
     for (name, counters) in &page.upstreams {
-        for (outcome, count) in counters.outcomes().filter(|(outcome, count)| *count > 0 || *outcome == "ok")
-        {
+        let shown = |outcome: &str, count| count > 0 || ALWAYS_SHOWN.contains(&outcome);
+        for (outcome, count) in counters.outcomes().filter(|(outcome, count)| shown(outcome, *count)) {
             labelled(out, &[("upstream", name.as_str()), ("outcome", outcome)], count)?;
         }
     }
@@ -434,7 +452,9 @@ mod tests {
         quad9.invalid(ResponseFault::Id);
         let readings = Readings {
             cache_bytes: 1234,
+            cache_max_bytes: 5678,
             cache_entries: 5,
+            clock_wrong: true,
             inflight: 2,
             upstreams: vec![UpstreamReading {
                 name: "quad9".to_owned(),
@@ -480,10 +500,13 @@ mod tests {
             ("veildns_cache_hits_total", &[], 3.0),
             ("veildns_cache_misses_total", &[], 3.0),
             ("veildns_cache_bytes", &[], 1234.0),
+            ("veildns_cache_max_bytes", &[], 5678.0),
             ("veildns_cache_entries", &[], 5.0),
+            ("veildns_clock_wrong", &[], 1.0),
             ("veildns_inflight", &[], 2.0),
             ("veildns_upstream_queries_total", &[("upstream", "quad9"), ("outcome", "ok")], 1.0),
             ("veildns_upstream_queries_total", &[("upstream", "quad9"), ("outcome", "timeout")], 1.0),
+            ("veildns_upstream_queries_total", &[("upstream", "quad9"), ("outcome", "certificate")], 0.0),
             ("veildns_upstream_queries_total", &[("upstream", "quad9"), ("outcome", "invalid")], 1.0),
             ("veildns_upstream_up", &[("upstream", "quad9")], 1.0),
             ("veildns_upstream_connections", &[("upstream", "quad9")], 1.0),

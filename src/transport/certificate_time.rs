@@ -65,6 +65,11 @@ impl CertificateClock {
         self.floor.load(Ordering::Relaxed).max(*self.good.borrow())
     }
 
+    /// Returns true when the clock says a time that is past for certain.
+    pub fn is_wrong(&self) -> bool {
+        seconds((self.wall)()) < self.floor.load(Ordering::Relaxed)
+    }
+
     /// Takes note that a certificate is good at the clock's own time. Wrong by more than the life of a certificate the clock
     /// cannot be then.
     pub(super) fn confirm(&self) {
@@ -87,7 +92,7 @@ impl CertificateClock {
                     | CertificateError::ExpiredContext { .. }
             )
         );
-        if !about_time || seconds(says) >= known {
+        if !about_time || !self.is_wrong() {
             return error;
         }
         let known = UNIX_EPOCH + Duration::from_secs(known);
@@ -147,6 +152,15 @@ mod tests {
         assert!(
             judged_at(&CertificateClock { wall: in_1970, ..CertificateClock::default() }) > 1_700_000_000
         );
+    }
+
+    #[test]
+    fn a_clock_before_what_is_past_is_wrong_and_a_later_one_is_not() {
+        assert!(CertificateClock::new(in_1970, BUILT).is_wrong());
+        let clock = CertificateClock::new(in_2030, BUILT);
+        assert!(!clock.is_wrong());
+        clock.raise(1_893_456_001);
+        assert!(clock.is_wrong());
     }
 
     #[test]
