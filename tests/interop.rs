@@ -16,13 +16,14 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use support::authority::{Certificate, NAME, trusted};
 use support::gateway::{Gateway, server_table, setup};
 use support::message::{Message, Query, query, rcode, rtype};
-use support::process::{Process, peer, read};
+use support::installed::peer;
+use support::process::{Process, read};
 use support::{client::Client, comes_true, trap::Trap};
 
 /// The zone that unbound and named serve, in the form of RFC 1035 §5.

@@ -1,5 +1,5 @@
 //! The program as a service: what it says on systemd's notification socket (sd_notify(3)) and what signals do. Its only
-//! server is a closed port of this machine.
+//! server is a closed port of this machine. And the units: systemd's own tools look at them, when they are installed.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +8,12 @@
     reason = "a test fails by panicking"
 )]
 
-use std::net::TcpListener;
+#[path = "support/installed.rs"]
+mod installed;
+
+use installed::peer;
+use std::collections::BTreeSet;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -135,4 +140,159 @@ fn a_wrong_configuration_is_told_by_the_exit_code_that_the_unit_knows() {
     assert_eq!(status.code(), Some(78));
     let unit = include_str!("../systemd/veildns.service");
     assert!(unit.contains("RestartPreventExitStatus=64 78"));
+}
+
+/// The units of the repository.
+const UNITS: [&str; 2] = ["veildns.service", "veildns.socket"];
+
+/// Returns a unit's text.
+fn unit(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    std::fs::read_to_string(folder.join(name)).unwrap()
+}
+
+/// Returns all values of a setting of the unit of the service.
+fn setting(name: &str) -> Vec<String> {
+    let start = format!("{name}=");
+    unit("veildns.service").lines().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let Some(analyze) = peer("systemd-analyze") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for name in UNITS {
+        // The program is not installed here, but it is built.
+        let start = format!("ExecStart={} ", env!("CARGO_BIN_EXE_veildns"));
+        std::fs::write(folder.path().join(name), unit(name).replace("ExecStart=veildns ", &start)).unwrap();
+    }
+    let units = UNITS.map(|name| folder.path().join(name));
+    let output = Command::new(analyze).args(["verify", "--man=no"]).args(units).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("veildns."), "{said}");
+}
+
+#[test]
+fn systemd_finds_the_service_safe() {
+    let Some(analyze) = peer("systemd-analyze") else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let output = Command::new(analyze)
+        // Exposure, in tenths: 1.5 at most.
+        .args(["security", "--offline=true", "--threshold=15", "--no-pager"])
+        .arg(folder.join("veildns.service"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("Overall exposure level"), "{said}");
+}
+
+/// Returns the system calls of a set of systemd's, sets within it included.
+fn calls(analyze: &Path, set: &str) -> BTreeSet<String> {
+    let output = Command::new(analyze).args(["syscall-filter", "--no-pager", set]).output().unwrap();
+    assert!(output.status.success(), "{set}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut found = BTreeSet::new();
+    for word in text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#')) {
+        if word.starts_with('@') {
+            found.extend(calls(analyze, word));
+        } else {
+            found.insert(word.to_owned());
+        }
+    }
+    found
+}
+
+/// Returns the system calls of a trace: lines of a process's number and a call. Others, of signals say, have no parenthesis there.
+fn traced(trace: &str) -> BTreeSet<&str> {
+    trace.lines().filter_map(|line| Some(line.split_whitespace().nth(1)?.split_once('(')?.0)).collect()
+}
+
+#[test]
+fn the_unit_allows_every_system_call_that_a_day_of_the_service_needs() {
+    let (Some(analyze), Some(strace)) = (peer("systemd-analyze"), peer("strace")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let notify = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    notify.set_read_timeout(Some(PATIENCE)).unwrap();
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let log = folder.path().join("queries.log");
+    configure(
+        folder.path(),
+        &format!("[log]\nqueries = \"{}\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n", log.display()),
+    );
+    let trace = folder.path().join("trace");
+    let plain = run(folder.path());
+    let mut command = Command::new(strace);
+    // Started as the child that is traced, so that signals to it reach it.
+    command.args(["-f", "-o"]).arg(&trace).arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("STATE_DIRECTORY", &state);
+    command.env("WATCHDOG_USEC", "200000").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut octets = [0; 4096];
+    let mut wait_for = |what: &str| {
+        loop {
+            let length = notify.recv(&mut octets).expect("nothing was said");
+            let said = String::from_utf8_lossy(&octets[..length]).into_owned();
+            if said.contains(what) {
+                return said;
+            }
+        }
+    };
+    let ready = wait_for("READY=1");
+    let address = ready.lines().find_map(|line| line.strip_prefix("STATUS=answering on ")).unwrap();
+
+    // A query that is answered here and one that needs servers, by UDP; then a reload, a summary, and the end.
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    for name in [&b"\x09localhost\0"[..], b"\x07example\x03com\0"] {
+        let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        client.send_to(&[&header[..], name, &[0, 1, 0, 1]].concat(), address).unwrap();
+        assert!(client.recv(&mut [0; 512]).unwrap() > 12);
+    }
+    let traced_pid = std::fs::read_to_string(&trace).unwrap();
+    let pid = traced_pid.split_whitespace().next().unwrap().to_owned();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    signal("-USR1");
+    signal("-HUP");
+    wait_for("RELOADING=1");
+    wait_for("READY=1");
+    wait_for("WATCHDOG=1");
+    signal("-TERM");
+    wait_for("STOPPING=1");
+    assert!(child.wait().unwrap().success());
+
+    let (mut allowed, mut denied) = (BTreeSet::new(), BTreeSet::new());
+    for filter in setting("SystemCallFilter") {
+        let (sets, words) = match filter.strip_prefix('~') {
+            Some(words) => (&mut denied, words.to_owned()),
+            None => (&mut allowed, filter.clone()),
+        };
+        for word in words.split_whitespace() {
+            sets.extend(calls(&analyze, word));
+        }
+    }
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let used = traced(&text);
+    assert!(used.contains("recvmmsg") && used.contains("epoll_wait"), "{used:?}");
+    for call in used {
+        assert!(allowed.contains(call) && !denied.contains(call), "the unit does not allow {call}");
+    }
+}
+
+#[test]
+fn the_socket_unit_has_datagrams_and_streams_of_each_address() {
+    let text = unit("veildns.socket");
+    let of = |kind: &str| -> Vec<String> {
+        let start = format!("Listen{kind}=");
+        text.lines().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+    };
+    assert_eq!(of("Datagram"), ["127.0.0.1:53"]);
+    assert_eq!(of("Datagram"), of("Stream"));
 }

@@ -64,27 +64,6 @@ impl Drop for Process {
     }
 }
 
-/// Returns a program's path when it is installed.
-pub fn installed(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let extra = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(Into::into);
-    std::env::split_paths(&path).chain(extra).map(|folder| folder.join(program)).find(|file| file.is_file())
-}
-
-/// Returns a program's path; None, after a word about it, when the test has to be skipped.
-///
-/// # Panics
-/// When it is missing and must not be.
-pub fn peer(program: &str) -> Option<std::path::PathBuf> {
-    let found = installed(program);
-    if found.is_none() {
-        let is_required = std::env::var("VEILDNS_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-        assert!(!is_required, "{program} is not installed, and VEILDNS_REQUIRE_PEERS=1 asks for it");
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
-}
-
 /// Reads a whole file, empty when it is not there yet.
 pub fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
