@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Exit codes of the interface; 0 is success.
 pub mod exit {
-    /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong.
+    /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong; an `install` that was declined.
     pub const NO_ANSWER: u8 = 1;
     /// The command line is wrong (EX_USAGE).
     pub const USAGE: u8 = 64;
@@ -67,6 +67,14 @@ pub enum Command {
         after_help = "Examples:\n  veildns doctor --plan    what would be sent, and to whom\n  veildns doctor\n  veildns doctor --json"
     )]
     Doctor(DoctorArgs),
+    /// Make this program a service of this machine, and point the machine's programs at it.
+    #[command(
+        after_help = "Examples:\n  sudo veildns install --dry-run    what would be done\n  sudo veildns install\n  sudo veildns install --config my.toml --yes"
+    )]
+    Install(InstallArgs),
+    /// Undo what `install` did.
+    #[command(after_help = "Examples:\n  sudo veildns uninstall --dry-run\n  sudo veildns uninstall")]
+    Uninstall(ChangeArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  veildns completions bash > /etc/bash_completion.d/veildns")]
     Completions {
@@ -153,6 +161,31 @@ pub struct DoctorArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `install`.
+#[derive(Debug, Clone, Args)]
+pub struct InstallArgs {
+    /// Configuration to install [default: the one that is there, else port 53 of this machine and two resolvers].
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How to go about it.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// Options of `install` and `uninstall`.
+#[derive(Debug, Clone, Args)]
+pub struct ChangeArgs {
+    /// Work on a tree of files instead of this machine; nothing is started or stopped.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Log levels as the command line spells them.

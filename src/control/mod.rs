@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod doctor;
+pub mod install;
 pub mod network;
 pub mod query;
 pub mod run;
@@ -11,6 +12,7 @@ mod summary;
 mod systemd;
 mod table;
 
+use self::install::InstallError;
 use self::query::QueryError;
 use self::run::RunError;
 use crate::app::error::StartError;
@@ -32,6 +34,8 @@ pub struct Exit(u8);
 impl Exit {
     /// All went well.
     const OK: Self = Self(0);
+    /// The operator said no.
+    const DECLINED: Self = Self(exit::NO_ANSWER);
 }
 
 impl From<Exit> for ExitCode {
@@ -52,6 +56,9 @@ pub enum CommandError {
     /// A name or type on the command line is wrong, or nothing could be asked.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// Nothing was installed, or not everything undone.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// A part could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -71,6 +78,8 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
         Command::Query(args) => query::query(&args),
         Command::Upstreams(args) => servers::upstreams(&args),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Install(args) => install::install(&args),
+        Command::Uninstall(args) => install::uninstall(&args),
         Command::Completions { shell } => print(|out| {
             clap_complete::generate(shell, &mut Cli::command(), "veildns", out);
             Ok(())
@@ -97,11 +106,13 @@ impl CommandError {
     /// Returns the text for standard error: one cause a line.
     pub fn message(&self) -> String {
         match self {
-            Self::Config(errors) | Self::Run(RunError::Config(errors)) => {
+            Self::Config(errors)
+            | Self::Run(RunError::Config(errors))
+            | Self::Install(InstallError::Config(errors)) => {
                 let appearance = if logging::colours() { Appearance::Coloured } else { Appearance::Plain };
                 format!("the configuration cannot be used\n{}", errors.render(appearance))
             }
-            Self::Run(_) | Self::Query(_) | Self::Start(_) | Self::Output(_) => lines(self),
+            Self::Run(_) | Self::Query(_) | Self::Install(_) | Self::Start(_) | Self::Output(_) => lines(self),
         }
     }
 
@@ -111,8 +122,30 @@ impl CommandError {
             Self::Config(_) | Self::Run(RunError::Config(_)) => exit::CONFIG,
             Self::Run(RunError::Start(error)) | Self::Start(error) => start_code(error),
             Self::Query(_) => exit::USAGE,
+            Self::Install(error) => install_code(error),
             Self::Run(RunError::Signals(_)) | Self::Output(_) => exit::SYSTEM,
         })
+    }
+}
+
+/// Returns the exit code for an installation that failed.
+fn install_code(error: &InstallError) -> u8 {
+    match error {
+        InstallError::Config(_) | InstallError::NoPort53 { .. } => exit::CONFIG,
+        InstallError::NobodyToAsk => exit::USAGE,
+        InstallError::Path { source, .. } | InstallError::Taken { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            exit::PERMISSION
+        }
+        InstallError::Taken { .. } => exit::ADDRESS_TAKEN,
+        InstallError::NotPutBack { .. }
+        | InstallError::Path { .. }
+        | InstallError::InTheWay { .. }
+        | InstallError::OutOfTree { .. }
+        | InstallError::NoSystemd
+        | InstallError::NotInstalled
+        | InstallError::Command { .. } => exit::SYSTEM,
     }
 }
 
