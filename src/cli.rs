@@ -2,12 +2,14 @@
 
 use crate::config::settings::LogLevel;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "tools")]
 use clap_complete::Shell;
 use std::path::PathBuf;
 
 /// Exit codes of the interface; 0 is success.
 pub mod exit {
-    /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong; an `install` that was declined.
+    /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong; a gateway
+    /// that is not ready for `health`; an `install` that was declined.
     pub const NO_ANSWER: u8 = 1;
     /// The command line is wrong (EX_USAGE).
     pub const USAGE: u8 = 64;
@@ -57,30 +59,39 @@ pub enum Command {
         after_help = "Examples:\n  veildns query example.com\n  veildns query example.com MX --upstream tls://dns.quad9.net\n  veildns query example.com AAAA --json"
     )]
     Query(QueryArgs),
+    #[cfg(feature = "tools")]
     /// Probe each server: connect, handshake and query times, TLS version, certificate, padding, ECS, DNSSEC.
     #[command(
         after_help = "Examples:\n  veildns upstreams\n  veildns upstreams --all\n  veildns upstreams --json"
     )]
     Upstreams(UpstreamsArgs),
+    #[cfg(feature = "tools")]
     /// Look at this machine and its network, and say what is wrong and what to do.
     #[command(
         after_help = "Examples:\n  veildns doctor --plan    what would be sent, and to whom\n  veildns doctor\n  veildns doctor --json"
     )]
     Doctor(DoctorArgs),
+    /// Ask the running gateway whether it serves clients: for the health checks of containers.
+    #[command(after_help = "Needs `[metrics] listen` in the configuration. Example:\n  veildns health --config /etc/veildns/veildns.toml")]
+    Health(ConfigArgs),
+    #[cfg(feature = "tools")]
     /// Make this program a service of this machine, and point the machine's programs at it.
     #[command(
         after_help = "Examples:\n  sudo veildns install --dry-run    what would be done\n  sudo veildns install\n  sudo veildns install --config my.toml --yes"
     )]
     Install(InstallArgs),
+    #[cfg(feature = "tools")]
     /// Undo what `install` did.
     #[command(after_help = "Examples:\n  sudo veildns uninstall --dry-run\n  sudo veildns uninstall")]
     Uninstall(ChangeArgs),
+    #[cfg(feature = "tools")]
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  veildns completions bash > /etc/bash_completion.d/veildns")]
     Completions {
         /// The shell.
         shell: Shell,
     },
+    #[cfg(feature = "tools")]
     /// Print the man page.
     #[command(after_help = "Example:\n  veildns man > /usr/local/share/man/man1/veildns.1")]
     Man,
@@ -135,6 +146,7 @@ pub struct QueryArgs {
     pub json: bool,
 }
 
+#[cfg(feature = "tools")]
 /// Options of `upstreams`.
 #[derive(Debug, Clone, Args)]
 pub struct UpstreamsArgs {
@@ -149,6 +161,7 @@ pub struct UpstreamsArgs {
     pub json: bool,
 }
 
+#[cfg(feature = "tools")]
 /// Options of `doctor`.
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
@@ -163,6 +176,7 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+#[cfg(feature = "tools")]
 /// Options of `install`.
 #[derive(Debug, Clone, Args)]
 pub struct InstallArgs {
@@ -174,6 +188,7 @@ pub struct InstallArgs {
     pub change: ChangeArgs,
 }
 
+#[cfg(feature = "tools")]
 /// Options of `install` and `uninstall`.
 #[derive(Debug, Clone, Args)]
 pub struct ChangeArgs {

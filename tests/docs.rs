@@ -7,7 +7,7 @@ use veildns::config;
 use veildns::config::keys::KEYS;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 15] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -15,10 +15,14 @@ const TEXTS: [&str; 11] = [
     "certs/README.md",
     "docs/architecture.md",
     "docs/configuration.md",
+    "docs/containers.md",
+    "docs/laptop.md",
     "docs/metrics.md",
     "docs/performance.md",
     "docs/privacy.md",
+    "docs/router.md",
     "docs/troubleshooting.md",
+    "packaging/README.md",
 ];
 
 /// The root of the repository.

@@ -1,17 +1,23 @@
 //! The operator: commands, signals, reload, stop, systemd.
 
 pub mod check;
+#[cfg(feature = "tools")]
 pub mod doctor;
+pub mod health;
+#[cfg(feature = "tools")]
 pub mod install;
 pub mod network;
 pub mod query;
 pub mod run;
+#[cfg(feature = "tools")]
 pub mod servers;
 mod sources;
 mod summary;
 mod systemd;
+#[cfg(feature = "tools")]
 mod table;
 
+#[cfg(feature = "tools")]
 use self::install::InstallError;
 use self::query::QueryError;
 use self::run::RunError;
@@ -34,6 +40,8 @@ pub struct Exit(u8);
 impl Exit {
     /// All went well.
     const OK: Self = Self(0);
+    /// The gateway that was asked about does not serve clients.
+    const UNWELL: Self = Self(exit::NO_ANSWER);
     /// The operator said no.
     const DECLINED: Self = Self(exit::NO_ANSWER);
 }
@@ -57,6 +65,7 @@ pub enum CommandError {
     #[error(transparent)]
     Query(#[from] QueryError),
     /// Nothing was installed, or not everything undone.
+    #[cfg(feature = "tools")]
     #[error(transparent)]
     Install(#[from] InstallError),
     /// A part could not be started.
@@ -76,14 +85,21 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
         Command::Run(args) => run::run(&args).map(|()| Exit::OK).map_err(CommandError::from),
         Command::Check(args) => check::check(&args),
         Command::Query(args) => query::query(&args),
+        #[cfg(feature = "tools")]
         Command::Upstreams(args) => servers::upstreams(&args),
+        #[cfg(feature = "tools")]
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Health(args) => health::health(&args),
+        #[cfg(feature = "tools")]
         Command::Install(args) => install::install(&args),
+        #[cfg(feature = "tools")]
         Command::Uninstall(args) => install::uninstall(&args),
+        #[cfg(feature = "tools")]
         Command::Completions { shell } => print(|out| {
             clap_complete::generate(shell, &mut Cli::command(), "veildns", out);
             Ok(())
         }),
+        #[cfg(feature = "tools")]
         Command::Man => print(|out| clap_mangen::Man::new(Cli::command()).render(out)),
         Command::Version => print(|out| {
             let command = Cli::command();
@@ -106,13 +122,12 @@ impl CommandError {
     /// Returns the text for standard error: one cause a line.
     pub fn message(&self) -> String {
         match self {
-            Self::Config(errors)
-            | Self::Run(RunError::Config(errors))
-            | Self::Install(InstallError::Config(errors)) => {
-                let appearance = if logging::colours() { Appearance::Coloured } else { Appearance::Plain };
-                format!("the configuration cannot be used\n{}", errors.render(appearance))
-            }
-            Self::Run(_) | Self::Query(_) | Self::Install(_) | Self::Start(_) | Self::Output(_) => lines(self),
+            #[cfg(feature = "tools")]
+            Self::Install(InstallError::Config(errors)) => unusable(errors),
+            Self::Config(errors) | Self::Run(RunError::Config(errors)) => unusable(errors),
+            #[cfg(feature = "tools")]
+            Self::Install(_) => lines(self),
+            Self::Run(_) | Self::Query(_) | Self::Start(_) | Self::Output(_) => lines(self),
         }
     }
 
@@ -122,6 +137,7 @@ impl CommandError {
             Self::Config(_) | Self::Run(RunError::Config(_)) => exit::CONFIG,
             Self::Run(RunError::Start(error)) | Self::Start(error) => start_code(error),
             Self::Query(_) => exit::USAGE,
+            #[cfg(feature = "tools")]
             Self::Install(error) => install_code(error),
             Self::Run(RunError::Signals(_)) | Self::Output(_) => exit::SYSTEM,
         })
@@ -129,6 +145,7 @@ impl CommandError {
 }
 
 /// Returns the exit code for an installation that failed.
+#[cfg(feature = "tools")]
 fn install_code(error: &InstallError) -> u8 {
     match error {
         InstallError::Config(_) | InstallError::NoPort53 { .. } => exit::CONFIG,
@@ -169,6 +186,12 @@ fn start_code(error: &StartError) -> u8 {
         }
         StartError::Metrics { .. } | StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
     }
+}
+
+/// Says what is wrong with a configuration, with the lines in question.
+fn unusable(errors: &ConfigErrors) -> String {
+    let appearance = if logging::colours() { Appearance::Coloured } else { Appearance::Plain };
+    format!("the configuration cannot be used\n{}", errors.render(appearance))
 }
 
 /// Returns an error and its causes, one a line.

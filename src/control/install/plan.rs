@@ -159,19 +159,23 @@ impl Plan {
     }
 }
 
-/// Returns a step's line.
+/// Returns a step's lines.
 fn line(step: &Step) -> String {
-    let path = step.path.display();
     let (word, note) = match step.action {
-        Action::Create => ("write", String::new()),
+        Action::Create => ("write", None),
         Action::Replace => {
-            ("replace", format!("; the present one becomes {}", manifest::backup(&step.path).display()))
+            let backup = manifest::backup(&step.path);
+            ("replace", Some(format!("the present one becomes {}", backup.display())))
         }
-        Action::Update => ("update", String::new()),
-        Action::Leave => ("as is", "; it is there already".to_owned()),
-        Action::Keep => ("keep", "; the present one is yours".to_owned()),
+        Action::Update => ("update", None),
+        Action::Leave => ("as is", Some("it is there already".to_owned())),
+        Action::Keep => ("keep", Some("the present one is yours, and stays".to_owned())),
     };
-    format!("  {word:<8} {path}\n           {}{note}\n", step.purpose)
+    let mut text = format!("  {word:<8} {}\n           {}\n", step.path.display(), step.purpose);
+    if let Some(note) = note {
+        text.push_str(&format!("           {note}\n"));
+    }
+    text
 }
 
 /// Reads the manifest.
