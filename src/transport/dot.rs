@@ -11,8 +11,9 @@
 
 use super::dial::{Dial, TcpDial};
 use super::idle::Closer;
+use super::lanes;
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
+use super::pool::{Connection, Connector, Job, Outlet, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
@@ -46,7 +47,7 @@ pub(super) fn build(
     let dial = TcpDial::new(host, port, &spec.addresses, around);
     // No ALPN: RFC 7858 registers none, and some servers refuse what they do not know.
     let tls = TlsClient::new(&around.tls, spec, &[])?;
-    Ok(Box::new(Pool::new(DotConnector { dial, tls, streams: around.limits.dot_streams }, around)))
+    Ok(lanes::build(DotConnector { dial, tls, streams: around.limits.dot_streams }, around))
 }
 
 /// Dials and shakes hands.
@@ -344,6 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 mod tests {
     use super::super::TransportError;
     use super::super::idle::IDLE;
+    use super::super::pool::Pool;
     use super::super::rehearsal::{
         Authority, Door, Identity, Log, NAME, Peer, PipeDial, answer_to, dot_endpoint, pipes, query, settle,
         surroundings, with_id,
