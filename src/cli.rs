@@ -72,7 +72,9 @@ pub enum Command {
     )]
     Doctor(DoctorArgs),
     /// Ask the running gateway whether it serves clients: for the health checks of containers.
-    #[command(after_help = "Needs `[metrics] listen` in the configuration. Example:\n  veildns health --config /etc/veildns/veildns.toml")]
+    #[command(
+        after_help = "Needs `[metrics] listen` in the configuration. Example:\n  veildns health --config /etc/veildns/veildns.toml"
+    )]
     Health(ConfigArgs),
     #[cfg(feature = "tools")]
     /// Make this program a service of this machine, and point the machine's programs at it.

@@ -29,12 +29,35 @@ fn program() -> &'static Path {
     &STRIPPED
 }
 
+/// Prepares a run, free of what the environment of the test says.
+fn veildns() -> Command {
+    let mut command = Command::new(program());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VEILDNS_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A host to be.
 struct Tree(tempfile::TempDir);
 
 /// What is at a path: kind and permissions, owner, content or target, and of files when it was written. Of programs, which
 /// are large, the length will do.
 type Entry = (u32, u32, Vec<u8>, Option<SystemTime>);
+
+/// Returns what is at a path.
+fn entry(path: &Path, metadata: &fs::Metadata) -> Entry {
+    let (octets, time) = if metadata.is_symlink() {
+        (fs::read_link(path).unwrap().into_os_string().into_encoded_bytes(), None)
+    } else if metadata.is_dir() {
+        (Vec::new(), None)
+    } else if metadata.len() > 1_000_000 {
+        (metadata.len().to_be_bytes().to_vec(), Some(metadata.modified().unwrap()))
+    } else {
+        (fs::read(path).unwrap(), Some(metadata.modified().unwrap()))
+    };
+    (metadata.mode(), metadata.uid(), octets, time)
+}
 
 impl Tree {
     /// Makes one from paths and texts; a text that begins with "-> " is a link.
@@ -68,20 +91,10 @@ impl Tree {
         let mut found = BTreeMap::new();
         let mut folders = vec![self.0.path().to_owned()];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
+            for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 let metadata = fs::symlink_metadata(&path).unwrap();
-                let (octets, time) = if metadata.is_symlink() {
-                    (fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(), None)
-                } else if metadata.is_dir() {
-                    folders.push(path.clone());
-                    (Vec::new(), None)
-                } else if metadata.len() > 1_000_000 {
-                    (metadata.len().to_be_bytes().to_vec(), Some(metadata.modified().unwrap()))
-                } else {
-                    (fs::read(&path).unwrap(), Some(metadata.modified().unwrap()))
-                };
-                found.insert(path, (metadata.mode(), metadata.uid(), octets, time));
+                found.insert(path.clone(), entry(&path, &metadata));
+                folders.extend(metadata.is_dir().then_some(path));
             }
         }
         found
@@ -89,11 +102,7 @@ impl Tree {
 
     /// Runs a command on it.
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VEILDNS_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).arg("--root").arg(self.0.path()).stdin(Stdio::null()).output().unwrap()
+        veildns().args(arguments).arg("--root").arg(self.0.path()).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs a command that has to succeed; what it says.
@@ -113,6 +122,7 @@ const INSTALLED: &[&str] = &["install", "--yes"];
 const UNINSTALLED: &[&str] = &["uninstall", "--yes"];
 
 /// Hosts, and the file that makes programs ask us on each.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn hosts() -> Vec<(&'static str, Tree, &'static str)> {
     let resolved = "etc/systemd/resolved.conf.d/50-veildns.conf";
     let hooked = Tree::new(&[
@@ -376,11 +386,8 @@ fn the_installed_configuration_is_good_and_does_not_need_ipv6_where_there_is_non
         let config = tree.read("etc/veildns/veildns.toml");
         let listen = config.lines().find(|line| line.starts_with("listen =")).unwrap();
         assert_eq!(listen.contains("[::1]:53"), listens, "{listen}");
-        let checked = Command::new(env!("CARGO_BIN_EXE_veildns"))
-            .args(["check", "--config"])
-            .arg(tree.at("etc/veildns/veildns.toml"))
-            .output()
-            .unwrap();
+        let checked =
+            veildns().args(["check", "--config"]).arg(tree.at("etc/veildns/veildns.toml")).output().unwrap();
         assert!(checked.status.success(), "{}", text(&checked.stderr));
     }
 }

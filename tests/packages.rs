@@ -93,7 +93,8 @@ fn the_configurations_of_all_packages_load() {
 
     let secret = read("packaging/kubernetes/secret.yaml");
     let accounts = secret.split("accounts.toml: |\n").nth(1).unwrap();
-    let accounts: String = accounts.lines().map(|line| format!("{}\n", line.trim_start().trim_start_matches("# "))).collect();
+    let accounts: String =
+        accounts.lines().map(|line| format!("{}\n", line.trim_start().trim_start_matches("# "))).collect();
     load(&format!("upstreams = [\"nextdns\"]\n{accounts}"));
 }
 
@@ -105,11 +106,15 @@ fn ports_and_paths_agree_between_image_manifests_and_configuration() {
     let compose = read("packaging/container/compose.yaml");
     assert!(compose.contains(":53:5353/udp\"") && compose.contains(":53:5353/tcp\""));
     let deployment = read("packaging/kubernetes/deployment.yaml");
-    for line in ["runAsUser: 65532", "path: /ready", "path: /health", "maxUnavailable: 0", "containerPort: 9153"] {
+    for line in
+        ["runAsUser: 65532", "path: /ready", "path: /health", "maxUnavailable: 0", "containerPort: 9153"]
+    {
         assert!(deployment.contains(line), "{line}");
     }
     assert!(deployment.contains(&format!("image: veildns:{}\n", env!("CARGO_PKG_VERSION"))));
-    assert!(read("packaging/openwrt/Makefile").contains(&format!("PKG_VERSION:={}\n", env!("CARGO_PKG_VERSION"))));
+    assert!(
+        read("packaging/openwrt/Makefile").contains(&format!("PKG_VERSION:={}\n", env!("CARGO_PKG_VERSION")))
+    );
 }
 
 #[test]
@@ -224,7 +229,9 @@ fn no_value_of_openwrt_breaks_out_of_its_string() {
     ));
     assert!(text.contains(r#"queries = "/x/a\"b\\c'd\"]; x = [""#), "{text}");
     load(&text);
-    let text = converted("veildns.main=veildns\nveildns.main.strategy='fast\u{1}est'\nveildns.main.workers='2; x'\n");
+    let text = converted(
+        "veildns.main=veildns\nveildns.main.strategy='fast\u{1}est'\nveildns.main.workers='2; x'\n",
+    );
     assert!(text.contains("strategy = \"fastest\"") && text.contains("workers = \"2; x\""), "{text}");
     assert!(!text.contains('\u{1}'));
 }

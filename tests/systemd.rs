@@ -208,33 +208,52 @@ fn traced(trace: &str) -> BTreeSet<&str> {
     trace.lines().filter_map(|line| Some(line.split_whitespace().nth(1)?.split_once('(')?.0)).collect()
 }
 
-#[test]
-fn the_unit_allows_every_system_call_that_a_day_of_the_service_needs() {
-    let (Some(analyze), Some(strace)) = (peer("systemd-analyze"), peer("strace")) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let notify = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-    notify.set_read_timeout(Some(PATIENCE)).unwrap();
-    let state = folder.path().join("state");
+/// Prepares the service under strace: the child is what is traced, so that the trace begins with its number.
+fn traced_service(strace: &Path, folder: &Path, trace: &Path) -> Command {
+    let state = folder.join("state");
     std::fs::create_dir(&state).unwrap();
-    let log = folder.path().join("queries.log");
-    configure(
-        folder.path(),
-        &format!("[log]\nqueries = \"{}\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n", log.display()),
-    );
-    let trace = folder.path().join("trace");
-    let plain = run(folder.path());
+    let plain = run(folder);
     let mut command = Command::new(strace);
-    // Started as the child that is traced, so that signals to it reach it.
-    command.args(["-f", "-o"]).arg(&trace).arg(plain.get_program()).args(plain.get_args());
+    command.args(["-f", "-o"]).arg(trace).arg(plain.get_program()).args(plain.get_args());
     for (name, value) in plain.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("STATE_DIRECTORY", &state);
+    command.env("NOTIFY_SOCKET", folder.join("notify")).env("STATE_DIRECTORY", &state);
     command.env("WATCHDOG_USEC", "200000").stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
+    command
+}
+
+/// Returns the system calls that the unit allows, and those that it takes out again.
+fn filter(analyze: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut allowed, mut denied) = (BTreeSet::new(), BTreeSet::new());
+    for filter in setting("SystemCallFilter") {
+        let (sets, words) = match filter.strip_prefix('~') {
+            Some(words) => (&mut denied, words.to_owned()),
+            None => (&mut allowed, filter.clone()),
+        };
+        for word in words.split_whitespace() {
+            sets.extend(calls(analyze, word));
+        }
+    }
+    (allowed, denied)
+}
+
+#[test]
+fn the_unit_allows_every_system_call_that_a_day_of_the_service_needs() {
+    let (Some(analyze), Some(strace)) = (peer("systemd-analyze"), peer("strace")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let notify = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    notify.set_read_timeout(Some(PATIENCE)).unwrap();
+    let log = folder.path().join("queries.log");
+    configure(
+        folder.path(),
+        &format!("[log]\nqueries = \"{}\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n", log.display()),
+    );
+    let trace = folder.path().join("trace");
+    let mut child = traced_service(&strace, folder.path(), &trace).spawn().unwrap();
     let mut octets = [0; 4096];
     let mut wait_for = |what: &str| {
         loop {
@@ -268,16 +287,7 @@ fn the_unit_allows_every_system_call_that_a_day_of_the_service_needs() {
     wait_for("STOPPING=1");
     assert!(child.wait().unwrap().success());
 
-    let (mut allowed, mut denied) = (BTreeSet::new(), BTreeSet::new());
-    for filter in setting("SystemCallFilter") {
-        let (sets, words) = match filter.strip_prefix('~') {
-            Some(words) => (&mut denied, words.to_owned()),
-            None => (&mut allowed, filter.clone()),
-        };
-        for word in words.split_whitespace() {
-            sets.extend(calls(&analyze, word));
-        }
-    }
+    let (allowed, denied) = filter(&analyze);
     let text = std::fs::read_to_string(&trace).unwrap();
     let used = traced(&text);
     assert!(used.contains("recvmmsg") && used.contains("epoll_wait"), "{used:?}");

@@ -24,7 +24,7 @@ use self::run::RunError;
 use crate::app::error::StartError;
 use crate::cli::{Cli, Command, exit};
 use crate::config::error::{Appearance, ConfigErrors};
-use crate::listener::bind::BindErrorKind;
+use crate::listener::bind::{BindError, BindErrorKind};
 use crate::telemetry::logging;
 use clap::CommandFactory;
 use std::error::Error;
@@ -150,12 +150,10 @@ fn install_code(error: &InstallError) -> u8 {
     match error {
         InstallError::Config(_) | InstallError::NoPort53 { .. } => exit::CONFIG,
         InstallError::NobodyToAsk => exit::USAGE,
-        InstallError::Path { source, .. } | InstallError::Taken { source, .. }
-            if source.kind() == io::ErrorKind::PermissionDenied =>
-        {
+        InstallError::Path { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             exit::PERMISSION
         }
-        InstallError::Taken { .. } => exit::ADDRESS_TAKEN,
+        InstallError::Taken(error) => bind_code(error),
         InstallError::NotPutBack { .. }
         | InstallError::Path { .. }
         | InstallError::InTheWay { .. }
@@ -169,11 +167,7 @@ fn install_code(error: &InstallError) -> u8 {
 /// Returns the exit code for a gateway that does not start.
 fn start_code(error: &StartError) -> u8 {
     match error {
-        StartError::Bind(error) => match &error.kind {
-            BindErrorKind::InUse { .. } => exit::ADDRESS_TAKEN,
-            BindErrorKind::Permission => exit::PERMISSION,
-            BindErrorKind::NotHere | BindErrorKind::Other => exit::SYSTEM,
-        },
+        StartError::Bind(error) => bind_code(error),
         StartError::Metrics { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
             exit::ADDRESS_TAKEN
         }
@@ -185,6 +179,15 @@ fn start_code(error: &StartError) -> u8 {
             exit::PERMISSION
         }
         StartError::Metrics { .. } | StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
+    }
+}
+
+/// Returns the exit code for an address that cannot be had.
+fn bind_code(error: &BindError) -> u8 {
+    match error.kind {
+        BindErrorKind::InUse { .. } => exit::ADDRESS_TAKEN,
+        BindErrorKind::Permission => exit::PERMISSION,
+        BindErrorKind::NotHere | BindErrorKind::Other => exit::SYSTEM,
     }
 }
 

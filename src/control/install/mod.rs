@@ -24,9 +24,10 @@ use crate::cli::{ChangeArgs, InstallArgs};
 use crate::config::error::ConfigErrors;
 use crate::config::overrides::Overrides;
 use crate::config::{self, Source};
+use crate::listener::bind::{self, BindError};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -65,15 +66,9 @@ pub enum InstallError {
         /// Where the gateway would answer.
         nameserver: SocketAddr,
     },
-    /// Somebody else answers there.
-    #[error("{address} cannot be had: `veildns doctor` says by whom it is taken")]
-    Taken {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// Somebody else answers where the gateway is to answer.
+    #[error(transparent)]
+    Taken(#[from] BindError),
     /// The machine has no systemd.
     #[error(
         "this machine does not run systemd: `--root DIR` puts the files into a tree, docs/router.md has other ways"
@@ -120,7 +115,8 @@ pub(super) fn install(args: &InstallArgs) -> Result<Exit, CommandError> {
         return say("everything is in place already: nothing to do\n");
     }
     if plan.earlier.is_none() && !host.is_tree() {
-        is_free(nameserver)?;
+        // Will the gateway get its address?
+        bind::try_once(nameserver).map_err(InstallError::Taken)?;
     }
     let mut text = format!("veildns {} will be installed:\n\n{}", env!("CARGO_PKG_VERSION"), plan.show());
     if !host.is_tree() {
@@ -227,14 +223,6 @@ fn failed(path: &Path, source: io::Error) -> InstallError {
 /// Joins paths for a message.
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// Finds out whether the gateway will get its address.
-fn is_free(address: SocketAddr) -> Result<(), InstallError> {
-    let taken = |source| InstallError::Taken { address, source };
-    UdpSocket::bind(address).map_err(taken)?;
-    TcpListener::bind(address).map_err(taken)?;
-    Ok(())
 }
 
 /// What the operator said.
