@@ -19,6 +19,7 @@ mod outbox;
 pub mod permits;
 pub mod route;
 pub mod snapshot;
+mod stragglers;
 #[cfg(test)]
 mod tests;
 mod validate;

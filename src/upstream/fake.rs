@@ -162,13 +162,18 @@ pub(crate) fn upstream_at(
 
 /// A group of such servers.
 pub(crate) fn group(upstreams: Vec<Arc<Upstream>>, strategy: StrategyKind) -> Group {
+    group_within(upstreams, strategy, &Limits::default())
+}
+
+/// A group of such servers, with other bounds.
+pub(crate) fn group_within(upstreams: Vec<Arc<Upstream>>, strategy: StrategyKind, limits: &Limits) -> Group {
     let spec = GroupSpec {
         name: "default".to_owned(),
         members: (0..upstreams.len()).collect(),
         strategy,
         own: false,
     };
-    Group::new(&spec, upstreams, &Limits::default())
+    Group::new(&spec, upstreams, limits)
 }
 
 /// A record whose owner is the question's name: type, TTL, RDATA.
