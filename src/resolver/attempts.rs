@@ -51,7 +51,7 @@ impl Flights {
         let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
         let Some(server) = flight.next_server(reason, now) else {
             // With an answer to pass on, nobody waits for servers that have had their time.
-            let settled = flight.fallback.is_some() && !flight.is_patient();
+            let settled = flight.fallback.is_some() && !flight.is_hopeful();
             if settled || !flight.is_waiting() {
                 let ending = flight.last_resort();
                 self.end(slot, ending, now);
@@ -119,6 +119,23 @@ impl Flights {
         match completion.outcome {
             Ok(received) => self.received(id.slot, &attempt, received, now),
             Err(error) => self.failed(id.slot, &attempt, error, now),
+        }
+    }
+
+    /// Hears that the connection of an exchange has fallen silent, and that the exchange goes on with a fresh one, which counts
+    /// as a retry: the next server is asked at once, and this one has its time again before it is blamed.
+    pub(super) fn doubt(&mut self, id: u64, now: Instant) {
+        let (id, number) = from_ticket_id(id);
+        if !self.is_current(id) {
+            return;
+        }
+        let Some(flight) = self.flight_mut(id.slot) else { return };
+        if let Some(sent) = flight.sent.get_mut(number).filter(|sent| sent.state == SentState::Waiting) {
+            *sent = Sent { at: now, state: SentState::Doubted, ..*sent };
+            self.go_on(id.slot, Reason::Unanswered, now);
+        }
+        if let Some(flight) = self.flight(id.slot) {
+            flight.charge_repetition(number, now);
         }
     }
 
@@ -248,6 +265,15 @@ impl Flight {
         Some(Attempt { number, server, upstream, asked_at, late })
     }
 
+    /// Counts that an attempt was asked once more on a fresh connection.
+    fn charge_repetition(&self, number: usize, now: Instant) {
+        let server = self.sent.get(number).and_then(|sent| self.server(sent.server));
+        if let (Some(server), Some(entry)) = (server, self.snapshot.groups.get(self.group)) {
+            self.attempts.repeated(&entry.group, now);
+            server.counters().repeated();
+        }
+    }
+
     /// Returns whether a second server is to be asked, and when: not for a refresh, for which nobody waits.
     fn planned_hedge(&self, after: Option<Duration>, now: Instant) -> Hedge {
         let entry = self.snapshot.groups.get(self.group).filter(|_| !self.is_refresh);
@@ -273,7 +299,7 @@ impl Flight {
     pub(super) fn give_up_waiting(&mut self, now: Instant) -> bool {
         let is_over = self.deadline <= now;
         let mut impatient = false;
-        for sent in self.sent.iter_mut().filter(|sent| sent.state == SentState::Waiting) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.state.has_time()) {
             let had_its_time = sent.at + sent.patience <= now;
             if had_its_time || is_over {
                 self.causes.push((sent.server, self.snapshot.silence(self.group, sent.server)));

@@ -96,10 +96,19 @@ pub(super) enum Hedge {
 pub(super) enum SentState {
     /// Within its time.
     Waiting,
+    /// Within its time, which began anew: its connection fell silent, and it was asked again on a fresh one. Others may be asked.
+    Doubted,
     /// Another server was asked meanwhile; a late answer is still welcome.
     Late,
     /// Its completion has come.
     Ended,
+}
+
+impl SentState {
+    /// Returns true until its time is up.
+    pub(super) fn has_time(self) -> bool {
+        matches!(self, Self::Waiting | Self::Doubted)
+    }
 }
 
 impl Flight {
@@ -139,6 +148,11 @@ impl Flight {
         self.sent.iter().any(|sent| sent.state == SentState::Waiting)
     }
 
+    /// Returns true while an attempt is within its time, or has been given more.
+    pub(super) fn is_hopeful(&self) -> bool {
+        self.sent.iter().any(|sent| sent.state.has_time())
+    }
+
     /// Returns when the waiters get the stale answer, if there is one to give.
     pub(super) fn stale_at(&self) -> Option<Instant> {
         if self.stale.is_none() || self.stale_sent || self.waiters.is_empty() {
@@ -155,7 +169,7 @@ impl Flight {
 
     /// Returns when the next attempt has had its time.
     pub(super) fn patience_ends_at(&self) -> Option<Instant> {
-        let waiting = self.sent.iter().filter(|sent| sent.state == SentState::Waiting);
+        let waiting = self.sent.iter().filter(|sent| sent.state.has_time());
         waiting.map(|sent| sent.at + sent.patience).min()
     }
 

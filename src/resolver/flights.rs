@@ -103,6 +103,9 @@ impl Flights {
         for completion in work.completions.drain(..) {
             self.complete(completion, now);
         }
+        for id in work.doubts.drain(..) {
+            self.doubt(id, now);
+        }
         for (pending, waiter, permit) in work.misses.drain(..) {
             self.join(pending, waiter, permit, now);
         }

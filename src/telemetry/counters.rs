@@ -341,6 +341,8 @@ pub struct UpstreamCounters {
     hedges: AtomicU64,
     /// Those that it answered first.
     hedges_won: AtomicU64,
+    /// Queries it was asked again on a fresh connection.
+    repeated: AtomicU64,
 }
 
 /// The `outcome` labels: "ok", "rcode" and "invalid" are ours, the others `TransportError::label`'s. The last one takes
@@ -400,6 +402,11 @@ impl UpstreamCounters {
         self.hedges_won.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a query that it was asked again on a fresh connection, because the one before fell silent.
+    pub fn repeated(&self) {
+        self.repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts the end of an attempt.
     fn ended(&self, label: &str) {
         let place = OUTCOMES.iter().position(|known| *known == label).unwrap_or(OUTCOMES.len() - 1);
@@ -434,6 +441,11 @@ impl UpstreamCounters {
     /// Returns how many of those it answered first.
     pub(crate) fn hedges_won(&self) -> u64 {
         self.hedges_won.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of queries it was asked again on a fresh connection.
+    pub(crate) fn repetitions(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
     }
 
     /// Returns the number of queries that left unencrypted.

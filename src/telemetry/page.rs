@@ -192,6 +192,13 @@ static METRICS: &[Metric] = &[
         write: |page, out| of_each_upstream(page, out, UpstreamCounters::hedges_won),
     },
     Metric {
+        name: "veildns_upstream_repeated",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Queries that were sent again on a fresh connection, because the one before fell silent, by server.",
+        write: |page, out| of_each_upstream(page, out, UpstreamCounters::repetitions),
+    },
+    Metric {
         name: "veildns_plaintext_queries",
         kind: MetricType::Counter,
         unit: None,

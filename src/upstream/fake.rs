@@ -77,6 +77,11 @@ impl Fake {
         ticket.complete(Ok(Received { message, age_secs: 0 }));
     }
 
+    /// Says that the connection of every query without an answer has fallen silent.
+    pub(crate) fn doubt_kept(&self) {
+        self.seen.lock().unwrap().kept.iter().for_each(Ticket::doubt);
+    }
+
     /// Returns the queries.
     pub(crate) fn queries(&self) -> Vec<Bytes> {
         self.seen.lock().unwrap().queries.clone()
