@@ -182,7 +182,7 @@ impl Flights {
                 if flight.hedge == Hedge::Made(attempt.number) {
                     attempt.upstream.counters().hedge_won();
                 }
-                let ending = self.judge(slot, server, &response, received.age_secs, now);
+                let ending = self.judge((slot, server), &response, received.age_secs, now);
                 self.end(slot, ending, now);
             }
             Retry::Other => {
@@ -197,8 +197,7 @@ impl Flights {
     /// Stages 12 and 13: the answer-side rules, then the cache.
     fn judge(
         &self,
-        slot: u32,
-        server: usize,
+        (slot, server): (u32, usize),
         response: &ResponseRef<'_>,
         age_secs: u32,
         now: Instant,
