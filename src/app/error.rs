@@ -1,9 +1,11 @@
 //! Why the gateway does not start, and what to do about it.
 
+use crate::config::settings::QueryLog;
 use crate::listener::bind::BindError;
 use crate::transport::tls::TlsSetupError;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Why the gateway does not start, or does not take new settings.
@@ -34,10 +36,10 @@ pub enum StartError {
     #[error("cannot load the trusted roots")]
     Roots(#[source] TlsSetupError),
     /// The query log.
-    #[error("cannot open the query log {path}")]
+    #[error("cannot open the query log {path}{}", advice(.path, .source))]
     QueryLog {
         /// Where.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -45,4 +47,55 @@ pub enum StartError {
     /// Threads or their runtimes.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
+}
+
+impl StartError {
+    /// Makes the error of a query log that cannot be opened.
+    pub(crate) fn query_log(log: &QueryLog, source: io::Error) -> Self {
+        let path = match log {
+            QueryLog::File(path) => path.clone(),
+            QueryLog::Off | QueryLog::Stdout => "stdout".into(),
+        };
+        Self::QueryLog { path, source }
+    }
+}
+
+/// Says what to do about a query log that cannot be opened.
+fn advice(path: &Path, source: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            format!(": the directory {folder} does not exist; make it, or put another path into log.queries")
+        }
+        io::ErrorKind::NotADirectory => {
+            format!(": {folder} is not a directory; put another path into log.queries")
+        }
+        io::ErrorKind::IsADirectory => {
+            ": it is a directory; put the path of a file into log.queries".to_owned()
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
+            ": this user may not write there; give {folder} to the user that veildns runs as (a systemd unit with \
+             LogsDirectory=veildns has /var/log/veildns), or put another path into log.queries"
+        ),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_log_that_cannot_be_opened_says_what_to_do() {
+        for (kind, expected) in [
+            (io::ErrorKind::NotFound, "directory /var/log/here does not exist; make it"),
+            (io::ErrorKind::PermissionDenied, "give /var/log/here to the user"),
+            (io::ErrorKind::IsADirectory, "path of a file"),
+            (io::ErrorKind::NotADirectory, "/var/log/here is not a directory"),
+        ] {
+            let log = QueryLog::File("/var/log/here/queries".into());
+            let text = StartError::query_log(&log, kind.into()).to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
 }

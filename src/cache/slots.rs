@@ -2,6 +2,7 @@
 //! It knows octets but no limits, and nothing of queues or tables.
 
 use super::entry::Entry;
+use std::ops::Range;
 
 /// A slot's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +96,12 @@ impl Slots {
         }
     }
 
-    /// Returns all entries with their numbers.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Entry)> {
-        (0..).map(SlotId).zip(&self.slots).filter_map(|(id, slot)| match slot {
-            Slot::Used(entry) => Some((id, entry)),
+    /// Returns the entries in some of the slots, with their numbers.
+    pub(super) fn range(&self, slots: Range<usize>) -> impl Iterator<Item = (SlotId, &Entry)> {
+        let start = slots.start;
+        let part = self.slots.get(start..slots.end.min(self.slots.len())).unwrap_or_default();
+        part.iter().zip(start..).filter_map(|(slot, number)| match slot {
+            Slot::Used(entry) => Some((SlotId(u32::try_from(number).ok()?), entry)),
             Slot::Free { .. } => None,
         })
     }

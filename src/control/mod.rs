@@ -131,10 +131,15 @@ fn start_code(error: &StartError) -> u8 {
             exit::PERMISSION
         }
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
-        StartError::QueryLog { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            exit::PERMISSION
-        }
-        StartError::Metrics { .. } | StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
+        StartError::QueryLog { source, .. } => match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => exit::PERMISSION,
+            // A path that leads nowhere is a mistake in the file.
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                exit::CONFIG
+            }
+            _ => exit::SYSTEM,
+        },
+        StartError::Metrics { .. } | StartError::Threads(_) => exit::SYSTEM,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::app::Gateway;
 use crate::app::error::StartError;
 use crate::cli::RunArgs;
 use crate::config::error::ConfigErrors;
-use crate::config::settings::{Origin, QueryLog, Settings};
+use crate::config::settings::{Origin, Settings};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging::{self, LogHandle};
 use std::io;
@@ -230,7 +230,7 @@ impl Control {
     fn reload(&mut self) {
         systemd::reloading();
         if let Err(error) = self.try_reload() {
-            error!("reload failed, nothing was changed: {}", super::chain(&error));
+            error!(detail = detail(&error), "reload failed, nothing was changed");
         }
         systemd::ready("answering");
     }
@@ -238,7 +238,7 @@ impl Control {
     /// Reads, checks, swaps.
     fn try_reload(&mut self) -> Result<(), RunError> {
         let settings = sources::load(&self.args)?;
-        try_query_log(&settings)?;
+        super::check::try_query_log(&settings)?;
         let log = settings.log.clone();
         for notice in &settings.notices {
             warn!("{notice}");
@@ -256,23 +256,18 @@ impl Control {
 
 /// Opens the query log of `settings`, or closes it.
 fn open_query_log(telemetry: &Telemetry, settings: &Settings) -> Result<(), StartError> {
-    let log = &settings.log.queries;
-    telemetry.open_query_log(log, settings.limits.query_log_queue).map_err(|source| not_opened(log, source))
+    let log = &settings.log;
+    telemetry
+        .open_query_log(log, settings.limits.query_log_queue)
+        .map_err(|source| StartError::query_log(&log.queries, source))
 }
 
-/// Finds out whether the query log of `settings` can be written, before anything is changed for it.
-fn try_query_log(settings: &Settings) -> Result<(), StartError> {
-    let log = &settings.log.queries;
-    Telemetry::try_query_log(log).map_err(|source| not_opened(log, source))
-}
-
-/// Makes the error of a query log that cannot be opened.
-fn not_opened(log: &QueryLog, source: io::Error) -> StartError {
-    let path = match log {
-        QueryLog::File(path) => path.clone(),
-        QueryLog::Off | QueryLog::Stdout => "stdout".into(),
-    };
-    StartError::QueryLog { path, source }
+/// Returns all that is wrong, for the log: one line, in which `; ` stands between errors.
+fn detail(error: &RunError) -> String {
+    match error {
+        RunError::Config(errors) => errors.lines().collect::<Vec<_>>().join("; "),
+        RunError::Start(_) | RunError::Signals(_) => super::chain(error),
+    }
 }
 
 /// Returns where settings came from, for the start-up line.
