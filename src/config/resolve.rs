@@ -58,6 +58,7 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
         metrics: read_metrics(&root.child("metrics"), &listen, faults),
         control: read_control(&root.child("control"), texts, faults),
         origin,
+        files: Vec::new(),
         listen,
         notices,
     }

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Where it came from, for the start-up line.
     pub origin: Origin,
+    /// Every file that was read, in the order of their merging.
+    pub files: Vec<PathBuf>,
     /// Addresses of the gateway itself.
     pub listen: Vec<Listen>,
     /// Worker threads; fixed at start.

@@ -62,7 +62,7 @@ pub fn summary(settings: &Settings) -> String {
         match &settings.control {
             ControlSocket::At(path) => path.display().to_string(),
             ControlSocket::Off => "off".to_owned(),
-            ControlSocket::Usual => "off: no directory for its socket is given".to_owned(),
+            ControlSocket::Usual => "where systemd or the session has a directory for it".to_owned(),
         },
     );
     for notice in &settings.notices {
@@ -73,14 +73,14 @@ pub fn summary(settings: &Settings) -> String {
 
 /// Lines with a word on the left and text on the right.
 #[derive(Default)]
-struct Page {
+pub(crate) struct Page {
     /// Finished lines.
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Page {
     /// Adds an entry, broken at blanks so that lines fit; what has no blank is left long rather than cut.
-    fn entry(&mut self, word: &str, content: String) {
+    pub(crate) fn entry(&mut self, word: &str, content: String) {
         let mut line = format!("{word:<LEFT$}");
         let mut empty = true;
         for part in content.split(' ') {

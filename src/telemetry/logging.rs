@@ -14,8 +14,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-/// Changes the level of a running log.
-#[derive(Clone, Debug)]
+/// Changes the level of a running log; the default one has no log.
+#[derive(Clone, Debug, Default)]
 pub struct LogHandle {
     /// The way to the filter. None when another log was set up before.
     filter: Option<reload::Handle<Targets, Registry>>,
