@@ -52,6 +52,7 @@ pub enum RunError {
 pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let settings = sources::load(args)?;
     let log = logging::init(&settings.log);
+    logging::log_panics();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let telemetry = Telemetry::new();

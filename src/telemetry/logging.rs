@@ -1,10 +1,13 @@
 //! Set-up of the log: level, text or JSON, on standard error, one line an event whatever is in it. What is logged is decided
 //! where it happens; `info` and above never carry names of queries or addresses of clients.
 
+use super::throttle::Throttle;
 use crate::config::settings::{LogFormat, LogLevel, LogSettings};
+use std::any::Any;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Full, Writer};
@@ -83,6 +86,32 @@ pub fn init(settings: &LogSettings) -> LogHandle {
         tracing::warn!(%error, "RUST_LOG cannot be read and is left out");
     }
     LogHandle { filter: fresh.then_some(handle), debugging }
+}
+
+/// Makes a panic a line of the log like any other: the usual message is several, and no JSON. A message that was made at the
+/// time may quote what a client sent, so it is for those who look closely.
+pub fn log_panics() {
+    let throttle = Mutex::new(Throttle::default());
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let pass = throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(crate::clock::now());
+        let Some(unsaid) = pass else { return };
+        let unsaid = (unsaid > 0).then_some(unsaid);
+        let place = panic.location().map(ToString::to_string);
+        let payload = panic.payload();
+        tracing::error!(place, reason = fixed_text(payload), unsaid, "a bug: please report this line");
+        if let Some(text) = payload.downcast_ref::<String>() {
+            tracing::debug!(text, "what the bug says");
+        }
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
+            usual(panic);
+        }
+    }));
+}
+
+/// Returns the message of a panic if it stands so in the source.
+fn fixed_text(payload: &(dyn Any + Send)) -> Option<&'static str> {
+    payload.downcast_ref::<&'static str>().copied()
 }
 
 /// For commands that print a result: only errors, as text.
@@ -225,7 +254,7 @@ fn priority(level: Level) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     /// Keeps what is logged.
     #[derive(Clone, Default)]
@@ -282,6 +311,12 @@ mod tests {
             text.contains("one\\r\\ntwo") && text.contains("a\\nb") && text.contains("three\\nfour"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn only_a_message_that_stands_in_the_source_is_told_to_everybody() {
+        assert_eq!(fixed_text(&"a fixed one"), Some("a fixed one"));
+        assert_eq!(fixed_text(&String::from("one that quotes www.example.com")), None);
     }
 
     #[test]

@@ -459,6 +459,34 @@ mod tests {
         Sample::Answered { latency: Duration::from_millis(millis) }
     }
 
+    /// Counts what is logged.
+    struct Count(Arc<AtomicU32>);
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Count {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_server_that_fails_by_turns_does_not_fill_the_log() {
+        use tracing_subscriber::layer::SubscriberExt;
+        let lines = Arc::new(AtomicU32::new(0));
+        let log = tracing_subscriber::registry().with(Count(Arc::clone(&lines)));
+        let (upstream, _fake) = fake::upstream("s", fake::silent());
+        let start = crate::clock::now();
+        let came_up = upstream.coming_up();
+        tracing::subscriber::with_default(log, || {
+            for turn in 0..1000 {
+                let now = start + Duration::from_millis(50) * turn;
+                upstream.observe(retry::after_transport(&TransportError::Pin).sample, now);
+                assert!(!upstream.is_up());
+                upstream.observe(answered(1), now);
+                assert!(upstream.is_up() && came_up.has_changed().unwrap());
+            }
+        });
+        assert_eq!(lines.load(Ordering::Relaxed), 10, "of 2000 changes of state within a minute");
+    }
+
     #[test]
     fn no_two_upstreams_share_an_id() {
         let ids: std::collections::HashSet<_> =

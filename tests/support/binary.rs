@@ -39,6 +39,11 @@ impl Running {
 
     /// Starts it with further variables.
     pub fn start_with(config: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_to(config, variables, [Stdio::null(), Stdio::null()])
+    }
+
+    /// Starts it with standard output and standard error going somewhere.
+    pub fn start_to(config: &Path, variables: &[(&str, &str)], [stdout, stderr]: [Stdio; 2]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("notify");
         let notices = UnixDatagram::bind(&socket).unwrap();
@@ -46,7 +51,7 @@ impl Running {
         let mut command = veildns();
         command.arg("run").arg("--config").arg(config).env("NOTIFY_SOCKET", &socket);
         command.envs(variables.iter().copied());
-        let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        let process = Process::start(command.stdout(stdout).stderr(stderr));
         let mut running =
             Self { process, address: SocketAddr::from(([0, 0, 0, 0], 0)), notices, _directory: directory };
         let ready = running.wait_for("READY=1");

@@ -5,6 +5,7 @@ use super::bind::SocketFile;
 use super::kept;
 use super::protocol::{LONGEST_REQUEST, LevelChange, Misunderstanding, Request, encode_answer};
 use super::report::Inside;
+use crate::telemetry::throttle::Throttle;
 use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
@@ -75,6 +76,7 @@ async fn accept_all(
     cancel: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut throttle = Throttle::default();
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -84,7 +86,9 @@ async fn accept_all(
                 connections.spawn(cancel.clone().run_until_cancelled_owned(connection));
             }
             Err(error) => {
-                warn!(%error, "the control socket cannot accept connections");
+                if throttle.pass(crate::clock::now()).is_some() {
+                    warn!(%error, "the control socket cannot accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
