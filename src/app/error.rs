@@ -60,24 +60,51 @@ impl StartError {
     }
 }
 
+/// What is wrong with a path, as far as the operator can do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathFault {
+    /// Its directory is not there.
+    Missing,
+    /// What should be its directory is none.
+    NotADirectory,
+    /// It is a directory itself.
+    IsADirectory,
+    /// This user may not.
+    Forbidden,
+    /// Anything else.
+    Other,
+}
+
+impl PathFault {
+    /// Reads it from what the system said.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        const KNOWN: [(io::ErrorKind, PathFault); 5] = [
+            (io::ErrorKind::NotFound, PathFault::Missing),
+            (io::ErrorKind::NotADirectory, PathFault::NotADirectory),
+            (io::ErrorKind::IsADirectory, PathFault::IsADirectory),
+            (io::ErrorKind::PermissionDenied, PathFault::Forbidden),
+            (io::ErrorKind::ReadOnlyFilesystem, PathFault::Forbidden),
+        ];
+        KNOWN.into_iter().find(|(kind, _)| *kind == error.kind()).map_or(Self::Other, |(_, fault)| fault)
+    }
+}
+
 /// Says what to do about a query log that cannot be opened.
 fn advice(path: &Path, source: &io::Error) -> String {
     let folder = path.parent().unwrap_or(path).display();
-    match source.kind() {
-        io::ErrorKind::NotFound => {
+    match PathFault::of(source) {
+        PathFault::Missing => {
             format!(": the directory {folder} does not exist; make it, or put another path into log.queries")
         }
-        io::ErrorKind::NotADirectory => {
+        PathFault::NotADirectory => {
             format!(": {folder} is not a directory; put another path into log.queries")
         }
-        io::ErrorKind::IsADirectory => {
-            ": it is a directory; put the path of a file into log.queries".to_owned()
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
+        PathFault::IsADirectory => ": it is a directory; put the path of a file into log.queries".to_owned(),
+        PathFault::Forbidden => format!(
             ": this user may not write there; give {folder} to the user that veildns runs as (a systemd unit with \
              LogsDirectory=veildns has /var/log/veildns), or put another path into log.queries"
         ),
-        _ => String::new(),
+        PathFault::Other => String::new(),
     }
 }
 

@@ -235,14 +235,12 @@ mod tests {
             cache.store(&key(&name), address(&name, 300, 1), 0, now);
         }
         let forget = |names: Names<'_>| {
-            let (mut walk, mut gone) = (Walk::default(), 0);
-            loop {
+            let mut walk = Walk::default();
+            let steps = std::iter::from_fn(|| {
                 let (progress, removed) = cache.forget_around(&mut walk, names);
-                gone += removed;
-                if progress == Progress::Done {
-                    return gone;
-                }
-            }
+                (progress == Progress::More || removed > 0).then_some(removed)
+            });
+            steps.sum::<usize>()
         };
         let example = name("EXAMPLE.");
         assert_eq!(forget(Names::One(example.view())), 1);

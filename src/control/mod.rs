@@ -18,7 +18,7 @@ use self::query::QueryError;
 use self::run::RunError;
 use self::socket::bind::SocketError;
 use self::socket::client::ClientError;
-use crate::app::error::StartError;
+use crate::app::error::{PathFault, StartError};
 use crate::cli::{Cli, Command, exit};
 use crate::config::error::{Appearance, ConfigErrors};
 use crate::listener::bind::BindErrorKind;
@@ -152,14 +152,7 @@ fn start_code(error: &StartError) -> u8 {
             exit::PERMISSION
         }
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
-        StartError::QueryLog { source, .. } => match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => exit::PERMISSION,
-            // A path that leads nowhere is a mistake in the file.
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
-                exit::CONFIG
-            }
-            _ => exit::SYSTEM,
-        },
+        StartError::QueryLog { source, .. } => path_code(source),
         StartError::Metrics { .. } | StartError::Threads(_) => exit::SYSTEM,
     }
 }
@@ -168,11 +161,16 @@ fn start_code(error: &StartError) -> u8 {
 fn socket_code(error: &SocketError) -> u8 {
     match error {
         SocketError::InUse { .. } | SocketError::NotASocket { .. } => exit::ADDRESS_TAKEN,
-        SocketError::System { source, .. } => match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => exit::PERMISSION,
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => exit::CONFIG,
-            _ => exit::SYSTEM,
-        },
+        SocketError::System { source, .. } => path_code(source),
+    }
+}
+
+/// Returns the exit code for a path of the configuration that cannot be used: one that leads nowhere is a mistake in it.
+fn path_code(error: &io::Error) -> u8 {
+    match PathFault::of(error) {
+        PathFault::Forbidden => exit::PERMISSION,
+        PathFault::Missing | PathFault::NotADirectory | PathFault::IsADirectory => exit::CONFIG,
+        PathFault::Other => exit::SYSTEM,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The socket's file: made for its owner alone, put in the place of one that a dead process left, never in that of a living
 //! one, and removed at the end. What is said over it is not its matter.
 
+use crate::app::error::PathFault;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -121,15 +122,15 @@ impl Drop for SocketFile {
 /// Says what to do about a socket that cannot be made.
 fn advice(path: &Path, source: &io::Error) -> String {
     let folder = path.parent().unwrap_or(path).display();
-    match source.kind() {
-        io::ErrorKind::NotFound => {
+    match PathFault::of(source) {
+        PathFault::Missing => {
             format!(": make the directory {folder}, or put another path into control.socket")
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
+        PathFault::Forbidden => format!(
             ": this user may not write to {folder}; put another path into control.socket, or \"off\" (a systemd unit with \
              RuntimeDirectory=veildns has /run/veildns)"
         ),
-        _ => String::new(),
+        PathFault::NotADirectory | PathFault::IsADirectory | PathFault::Other => String::new(),
     }
 }
 

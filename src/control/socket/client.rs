@@ -116,19 +116,21 @@ impl Client {
         for path in &self.places {
             match connect(path) {
                 Ok(stream) => return Ok((path, stream)),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        told.get_or_insert(ClientError::Permission { path: path.clone() });
-                    }
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {}
-                    _ => {
-                        told.get_or_insert(ClientError::Silent { path: path.clone(), source: error });
-                    }
-                },
+                Err(error) => told = told.or(failure(path, error)),
             }
         }
         Err(told.unwrap_or_else(|| ClientError::NotRunning { looked: self.places.clone() }))
     }
+}
+
+/// Returns what a failed connection tells; None: only that nobody listens.
+fn failure(path: &Path, error: io::Error) -> Option<ClientError> {
+    let path = path.to_owned();
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Some(ClientError::Permission { path });
+    }
+    let is_nobody = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+    (!is_nobody).then_some(ClientError::Silent { path, source: error })
 }
 
 /// Connects without waiting: a socket whose queue is full is an error at once.

@@ -71,10 +71,10 @@ mod tests {
     #[test]
     fn the_units_directory_comes_before_the_sessions_and_without_either_there_is_none() {
         let of = |unit: &str, session: &str| {
-            let places = usual(|name| {
-                let value = if name == "RUNTIME_DIRECTORY" { unit } else { session };
-                (!value.is_empty()).then(|| value.into())
-            });
+            let variables = [("RUNTIME_DIRECTORY", unit), ("XDG_RUNTIME_DIR", session)];
+            let variable =
+                |name| variables.into_iter().find(|(known, value)| *known == name && !value.is_empty());
+            let places = usual(|name| variable(name).map(|(_, value)| value.into()));
             places.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(
