@@ -235,6 +235,37 @@ fn the_socket_is_its_owners_alone_and_goes_with_the_gateway() {
 }
 
 #[test]
+fn another_user_is_told_to_ask_as_root() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+    let server = Server::start(Protocol::Dot, Script::good());
+    let lab = Lab::start(&setup().server("lab", &server));
+    let directory = lab.directory.path();
+    if std::fs::metadata(directory).unwrap().uid() != 0 {
+        // Only root can become another user.
+        return;
+    }
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // A copy where everybody may run it.
+    let program = directory.join("veildns");
+    std::fs::copy(veildns().get_program(), &program).unwrap();
+    let output = std::process::Command::new(&program)
+        .args(["status", "--socket"])
+        .arg(&lab.socket)
+        .current_dir(directory)
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(77), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no permission") && stderr(&output).contains("sudo"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn a_dead_gateways_socket_is_replaced_and_a_living_ones_is_not() {
     let server = Server::start(Protocol::Dot, Script::good());
     let mut lab = Lab::start(&setup().server("lab", &server));

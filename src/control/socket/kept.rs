@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 /// Entries of one name that are shown: more than there are types, times the ways to ask.
 const MOST_ENTRIES: usize = 512;
 
-/// An answer over the socket ends when its messages have so many octets: as text they take some times that.
-const MOST_OCTETS: usize = 512 * 1024;
+/// No further entry is shown after so much text. The largest answer there can be, 64 KiB full of records with compressed
+/// names, is 6 MB of it, and goes through alone (`LONGEST_ANSWER`).
+const MOST_TEXT: usize = 1 << 20;
 
 /// Says what the cache keeps of a name.
 pub(super) async fn dump(core: &Core, name: &Name) -> Value {
@@ -30,19 +31,18 @@ pub(super) async fn dump(core: &Core, name: &Name) -> Value {
         let question = kept.answer.question();
         (question.rtype.0, question.class.0, kept.variant.dnssec_ok, kept.variant.checking_disabled)
     });
-    let all = found.len();
-    let mut octets = 0_usize;
-    found.truncate(MOST_ENTRIES);
-    found.retain(|kept| {
-        octets = octets.saturating_add(kept.answer.message().len());
-        octets <= MOST_OCTETS
-    });
     let snapshot = core.resolver().snapshot();
-    json!({
-        "name": name.to_string(),
-        "entries": found.iter().map(|kept| entry(kept, &snapshot)).collect::<Vec<_>>(),
-        "truncated": found.len() < all,
-    })
+    let mut shown = Vec::new();
+    let mut octets = 0_usize;
+    for kept in found.iter().take(MOST_ENTRIES) {
+        if octets > MOST_TEXT {
+            break;
+        }
+        let entry = entry(kept, &snapshot);
+        octets = octets.saturating_add(entry.to_string().len());
+        shown.push(entry);
+    }
+    json!({ "name": name.to_string(), "truncated": shown.len() < found.len(), "entries": shown })
 }
 
 /// Makes the cache forget; says how many answers that were.
