@@ -7,7 +7,7 @@ use crate::config::settings::{ServerSpec, Settings, TlsSettings};
 use crate::resolver::Resolver;
 use crate::resolver::snapshot::Snapshot;
 use crate::telemetry::counters::Telemetry;
-use crate::transport::certificate_time::CertificateClock;
+use crate::transport::certificate_time::{CertificateClock, WrongClock};
 use crate::transport::tls::TlsContext;
 use crate::transport::{self, Lookup, Surroundings};
 use crate::upstream::Upstream;
@@ -259,6 +259,11 @@ impl Core {
     /// Returns the counters.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
+    }
+
+    /// Returns what is wrong with the system's clock, if it cannot be right.
+    pub fn wrong_clock(&self) -> Option<WrongClock> {
+        self.time.fault()
     }
 
     /// Returns the tracker of every task.

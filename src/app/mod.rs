@@ -229,6 +229,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("network.watch", old.watch_network != new.watch_network),
         ("state_dir", old.state_dir != new.state_dir),
         ("log.format", old.log.format != new.log.format),
+        ("control.socket", old.control != new.control),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

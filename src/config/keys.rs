@@ -162,7 +162,25 @@ pub const KEYS: &[Key] = &[
         "\"off\"",
         "off | stdout | a path: a line for each query, with names and addresses",
     ),
+    key("log.query_format", Text, "\"json\"", "json | text: how a line of the query log looks"),
+    key(
+        "log.query_clients",
+        Text,
+        "\"full\"",
+        "full | masked (/24, /56) | absent: who asked, in the query log",
+    ),
+    key(
+        "log.query_names",
+        Text,
+        "\"full\"",
+        "full | hashed (under a key that ends with the process): what was asked, in the query log",
+    ),
     bare("metrics.listen", Text, "GET /metrics (Prometheus text), /health, /ready; off when absent"),
+    bare(
+        "control.socket",
+        Text,
+        "off | a path: where `veildns status` reaches the gateway; default: in systemd's RUNTIME_DIRECTORY or XDG_RUNTIME_DIR",
+    ),
 ];
 
 /// Finds the key with this name, in which `*` matches any one segment.

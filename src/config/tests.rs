@@ -133,6 +133,11 @@ fn every_key_of_the_file_reaches_the_settings() {
         level = "debug"
         format = "json"
         queries = "queries.log"
+        query_format = "text"
+        query_clients = "masked"
+        query_names = "hashed"
+        [control]
+        socket = "run/veildns.sock"
         [metrics]
         listen = "127.0.0.1:9153"
     "#;
@@ -229,9 +234,15 @@ fn every_key_of_the_file_reaches_the_settings() {
         LogSettings {
             level: LogLevel::Debug,
             format: LogFormat::Json,
-            queries: QueryLog::File(folder.path().join("queries.log"))
+            queries: QueryLog::File(folder.path().join("queries.log")),
+            query_lines: QueryLines {
+                format: QueryFormat::Text,
+                clients: QueryClients::Masked,
+                names: QueryNames::Hashed,
+            },
         }
     );
+    assert_eq!(settings.control, ControlSocket::At(folder.path().join("run/veildns.sock")));
     assert_eq!(settings.metrics, Some("127.0.0.1:9153".parse().unwrap()));
 }
 

@@ -7,6 +7,7 @@ use super::batch::{BATCH, BatchSocket, Datagrams, Replies, send};
 use super::intake::{Intake, Taken};
 use crate::clock;
 use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
+use crate::telemetry::throttle::Throttle;
 use crate::wire::query::ClientTransport;
 use futures_util::FutureExt;
 use std::cell::RefCell;
@@ -103,9 +104,16 @@ impl<A: Answer> UdpLoop<A> {
 
     /// Answers until `stop`. A panic is a bug that one datagram can find: it costs that batch, not the socket.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut throttle = Throttle::default();
         while AssertUnwindSafe(self.answer(&stop)).catch_unwind().await.is_err() {
             self.misses.clear();
-            tracing::error!("a bug ended the handling of a batch of queries; going on with the next");
+            if let Some(unsaid) = throttle.pass(crate::clock::now()) {
+                let unsaid = (unsaid > 0).then_some(unsaid);
+                tracing::error!(
+                    unsaid,
+                    "a bug ended the handling of a batch of queries; going on with the next"
+                );
+            }
         }
     }
 

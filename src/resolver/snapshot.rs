@@ -83,6 +83,13 @@ impl Snapshot {
         }
     }
 
+    /// Returns the name of the group whose answers a part of the cache holds; of several the first. None: answers made under
+    /// rules or servers that are no longer in force.
+    pub fn group_of(&self, partition: PartitionId) -> Option<&str> {
+        let entry = self.groups.iter().find(|entry| entry.partition == partition)?;
+        Some(entry.group.name.as_str())
+    }
+
     /// Returns the groups' servers.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.iter().map(|entry| &entry.group)

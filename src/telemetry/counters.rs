@@ -4,7 +4,7 @@
 use super::histogram::{Histogram, Reading};
 use super::outcome::{Outcome, Source};
 use super::query_log::{QueryLogSlot, Target};
-use crate::config::settings::QueryLog;
+use crate::config::settings::{LogSettings, QueryLog};
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
 use crate::wire::query::ClientTransport;
@@ -44,23 +44,23 @@ impl Telemetry {
     ///
     /// # Errors
     /// A file that cannot be opened; the present log then stays.
-    pub fn open_query_log(&self, log: &QueryLog, queue: usize) -> io::Result<()> {
-        match log {
+    pub fn open_query_log(&self, log: &LogSettings, queue: usize) -> io::Result<()> {
+        match &log.queries {
             QueryLog::Off => self.query_log.close(),
-            QueryLog::Stdout => self.query_log.replace(Target::stdout(), queue)?,
-            QueryLog::File(path) => self.query_log.replace(Target::file(path)?, queue)?,
+            QueryLog::Stdout => self.query_log.replace(Target::stdout(), log.query_lines, queue)?,
+            QueryLog::File(path) => self.query_log.replace(Target::file(path)?, log.query_lines, queue)?,
         }
         Ok(())
     }
 
-    /// Finds out whether the query log of these settings could be opened; changes nothing but that its file exists then.
+    /// Finds out whether the query log of these settings could be opened; changes nothing.
     ///
     /// # Errors
     /// A file that cannot be opened.
     pub fn try_query_log(log: &QueryLog) -> io::Result<()> {
         match log {
             QueryLog::Off | QueryLog::Stdout => Ok(()),
-            QueryLog::File(path) => Target::file(path).map(drop),
+            QueryLog::File(path) => Target::try_file(path),
         }
     }
 

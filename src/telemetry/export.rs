@@ -3,6 +3,7 @@
 
 use super::counters::Telemetry;
 use super::page;
+use super::throttle::Throttle;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
@@ -93,13 +94,16 @@ pub async fn serve(
 
 /// Returns the next connection, however long errors last. Cancel safe.
 async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut throttle = Throttle::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             // The client went away before it was accepted.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                warn!(%error, "the metrics page cannot accept connections");
+                if throttle.pass(crate::clock::now()).is_some() {
+                    warn!(%error, "the metrics page cannot accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -7,5 +7,8 @@ pub mod logging;
 pub mod outcome;
 mod page;
 mod process;
+mod query_line;
 pub mod query_log;
+pub mod tally;
+pub mod throttle;
 pub(crate) mod timestamp;

@@ -65,6 +65,15 @@ impl CertificateClock {
         self.floor.load(Ordering::Relaxed).max(*self.good.borrow())
     }
 
+    /// Returns what is wrong with the clock, if it cannot be right.
+    pub fn fault(&self) -> Option<WrongClock> {
+        /// A clock that is set back by so much is being corrected, not wrong.
+        const SLACK_SECS: u64 = 60;
+        let (says, known) = ((self.wall)(), self.known());
+        let wrong = WrongClock { says, known: UNIX_EPOCH + Duration::from_secs(known) };
+        (seconds(says).saturating_add(SLACK_SECS) < known).then_some(wrong)
+    }
+
     /// Takes note that a certificate is good at the clock's own time. Wrong by more than the life of a certificate the clock
     /// cannot be then.
     pub(super) fn confirm(&self) {
