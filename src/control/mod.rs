@@ -10,6 +10,7 @@ mod sources;
 mod summary;
 mod systemd;
 mod table;
+mod watchdog;
 
 use self::query::QueryError;
 use self::run::RunError;

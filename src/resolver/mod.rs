@@ -275,15 +275,19 @@ impl Resolver {
         let mut admitted = Vec::with_capacity(misses.len());
         for (pending, waiter) in misses.drain(..) {
             match self.permits.acquire(waiter.client.peer.ip()) {
-                Some(permit) => admitted.push((pending, waiter, permit)),
-                None => self.turn_away(&pending, &waiter),
+                Ok(permit) => admitted.push((pending, waiter, permit)),
+                Err(bound) => {
+                    self.telemetry.bounds().reached(bound);
+                    self.turn_away(&pending, &waiter);
+                }
             }
         }
         match &self.inboxes[..] {
             [only] => only.misses(admitted),
             several => {
                 for (lane, inbox) in several.iter().enumerate() {
-                    let its = |(pending, ..): &mut (Pending, Waiter, Permit)| self.lane_of(pending.hash) == lane;
+                    let its =
+                        |(pending, ..): &mut (Pending, Waiter, Permit)| self.lane_of(pending.hash) == lane;
                     inbox.misses(admitted.extract_if(.., its).collect());
                 }
             }

@@ -83,6 +83,11 @@ impl Snapshot {
         }
     }
 
+    /// Returns the bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Returns the groups' servers.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.iter().map(|entry| &entry.group)

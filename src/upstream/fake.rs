@@ -168,7 +168,7 @@ pub(crate) fn group(upstreams: Vec<Arc<Upstream>>, strategy: StrategyKind) -> Gr
         strategy,
         own: false,
     };
-    Group::new(&spec, upstreams, &Limits::default())
+    Group::new(&spec, upstreams, &Limits::default(), Arc::default())
 }
 
 /// A record whose owner is the question's name: type, TTL, RDATA.
