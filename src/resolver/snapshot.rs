@@ -83,6 +83,11 @@ impl Snapshot {
         }
     }
 
+    /// Returns how long a query may take.
+    pub fn query_timeout(&self) -> Duration {
+        self.query_timeout
+    }
+
     /// Returns the bounds.
     pub fn limits(&self) -> &Limits {
         &self.limits

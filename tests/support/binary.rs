@@ -32,12 +32,18 @@ pub struct Running {
 impl Running {
     /// Starts `veildns run` and waits until it is ready.
     pub fn start(config: &Path) -> Self {
+        let mut command = veildns();
+        command.arg("run").arg("--config").arg(config);
+        Self::start_as(command)
+    }
+
+    /// Starts the program as this command says and waits until it is ready.
+    pub fn start_as(mut command: Command) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("notify");
         let notices = UnixDatagram::bind(&socket).unwrap();
         notices.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut command = veildns();
-        command.arg("run").arg("--config").arg(config).env("NOTIFY_SOCKET", &socket);
+        command.env("NOTIFY_SOCKET", &socket);
         let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
         let mut running =
             Self { process, address: SocketAddr::from(([0, 0, 0, 0], 0)), notices, _directory: directory };
