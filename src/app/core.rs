@@ -16,7 +16,7 @@ use crate::upstream::group::Group;
 use crate::upstream::probe;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -199,25 +199,11 @@ impl Core {
                 self.tasks.spawn_on(task, runtime);
             }
         }
-        let patience = self.resolver.snapshot().query_timeout();
         self.resolver.replace(Snapshot::new(settings, groups));
+        // Servers that are gone drain when the last query that began with them has ended, and drops them: until then it may
+        // still ask them.
         let old = std::mem::replace(&mut *self.locked(), servers);
         old.probes.cancel();
-        let kept = self.upstreams();
-        let gone = old.in_order.iter().filter(|old| !kept.iter().any(|kept| Arc::ptr_eq(kept, old)));
-        self.put_away(gone.map(Arc::downgrade).collect(), patience);
-    }
-
-    /// Closes the connections of servers that are gone: when the last query that began with them has ended, for it may not
-    /// have been sent yet, or when it has had its time.
-    fn put_away(&self, gone: Vec<Weak<Upstream>>, patience: Duration) {
-        let Some(runtime) = self.runtime().filter(|_| !gone.is_empty()) else { return };
-        let cancel = self.cancel.clone();
-        let task = async move {
-            cancel.run_until_cancelled(tokio::time::sleep(patience)).await;
-            gone.iter().filter_map(Weak::upgrade).for_each(|upstream| upstream.transport().drain());
-        };
-        self.tasks.spawn_on(task, runtime);
     }
 
     /// Starts afresh on another network, or after a sleep in which every connection died: servers count as up, connections

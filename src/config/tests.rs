@@ -328,8 +328,8 @@ fn every_limit_can_be_set() {
     for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
         let value = match key.kind {
             keys::Kind::Integer => "7",
-            _ if key.name.contains("unread") => "\"128KiB\"",
-            _ => "\"7s\"",
+            keys::Kind::Text if key.name.contains("unread") => "\"128KiB\"",
+            keys::Kind::Text | keys::Kind::List | keys::Kind::Boolean => "\"7s\"",
         };
         let settings = good(&format!("{} = {value}", key.name));
         assert_ne!(settings.limits, Limits::default(), "{}", key.name);

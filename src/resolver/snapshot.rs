@@ -83,11 +83,6 @@ impl Snapshot {
         }
     }
 
-    /// Returns how long a query may take.
-    pub fn query_timeout(&self) -> Duration {
-        self.query_timeout
-    }
-
     /// Returns the bounds.
     pub fn limits(&self) -> &Limits {
         &self.limits
