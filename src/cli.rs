@@ -117,6 +117,9 @@ pub struct RunArgs {
     /// Ask this server instead: a preset, a [server.*] name or a URL; may be repeated.
     #[arg(short, long, value_name = "SERVER")]
     pub upstream: Vec<String>,
+    /// Start beside a running gateway of the same user on the same addresses, which is to be stopped once this one is ready.
+    #[arg(long)]
+    pub take_over: bool,
     /// How much is logged.
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<Level>,

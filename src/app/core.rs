@@ -147,7 +147,8 @@ impl Core {
         let groups = settings.groups.iter().map(|group| {
             let members =
                 group.members.iter().filter_map(|member| servers.in_order.get(*member).map(Arc::clone));
-            Arc::new(Group::new(group, members.collect(), &settings.limits))
+            let bounds = Arc::clone(self.telemetry.bounds());
+            Arc::new(Group::new(group, members.collect(), &settings.limits, bounds))
         });
         let groups = groups.collect();
         Ok(Prepared { servers, groups })
@@ -177,6 +178,7 @@ impl Core {
             lookup,
             connect_timeout: settings.timeouts.connect,
             limits: Arc::new(settings.limits.clone()),
+            bounds: Arc::clone(self.telemetry.bounds()),
         };
         let transport = transport::build(spec, &around).map_err(fail)?;
         let counters = self.telemetry.upstream(&spec.name);

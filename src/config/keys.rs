@@ -133,6 +133,8 @@ pub const KEYS: &[Key] = &[
     key("limits.tcp_connections", Integer, "512", "connections of clients"),
     key("limits.tcp_connections_per_client", Integer, "16", "of those, from one client (/32, /56)"),
     key("limits.tcp_pipelined", Integer, "64", "queries waiting on one client connection"),
+    key("limits.tcp_unread", Text, "\"256KiB\"", "replies that one client connection leaves unread"),
+    key("limits.tcp_unread_total", Text, "\"16MiB\"", "of those, all client connections together"),
     key("limits.tcp_idle", Text, "\"10s\"", "an idle client connection is closed after"),
     key("limits.tcp_read", Text, "\"5s\"", "reading one whole message from a client may take"),
     key("limits.dot_streams", Integer, "512", "queries waiting on one DNS over TLS connection"),

@@ -263,6 +263,11 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
         let bounds = Duration::from_millis(100)..=Duration::from_secs(3600);
         section.read(key, faults, |node| values::duration(node, bounds.clone())).unwrap_or(usual)
     };
+    // Less would not hold one message.
+    let size = |key, faults: &mut Faults, usual| {
+        let size = section.read(key, faults, |node| values::size(node, 64 << 10..=1 << 30));
+        size.map_or(usual, |size| usize::try_from(size).unwrap_or(usize::MAX))
+    };
     let max_inflight = count("max_inflight", faults, usual.max_inflight);
     let tcp_connections = count("tcp_connections", faults, usual.tcp_connections);
     Limits {
@@ -278,6 +283,8 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
         )
         .min(tcp_connections),
         tcp_pipelined: count("tcp_pipelined", faults, usual.tcp_pipelined),
+        tcp_unread: size("tcp_unread", faults, usual.tcp_unread),
+        tcp_unread_total: size("tcp_unread_total", faults, usual.tcp_unread_total),
         tcp_idle: time("tcp_idle", faults, usual.tcp_idle),
         tcp_read: time("tcp_read", faults, usual.tcp_read),
         // A DNS message has 65,536 IDs; half of them keeps the search for a free one short.

@@ -320,6 +320,10 @@ pub struct Limits {
     pub tcp_connections_per_client: usize,
     /// Queries waiting on one client connection.
     pub tcp_pipelined: usize,
+    /// Octets of replies that one client connection leaves unread.
+    pub tcp_unread: usize,
+    /// Of those, all client connections together.
+    pub tcp_unread_total: usize,
     /// An idle client connection is closed after this.
     pub tcp_idle: Duration,
     /// Reading one whole message.
@@ -352,6 +356,8 @@ impl Default for Limits {
             tcp_connections: 512,
             tcp_connections_per_client: 16,
             tcp_pipelined: 64,
+            tcp_unread: 256 * 1024,
+            tcp_unread_total: 16 * 1024 * 1024,
             tcp_idle: Duration::from_secs(10),
             tcp_read: Duration::from_secs(5),
             dot_streams: 512,

@@ -339,7 +339,11 @@ fn a_group_of_more_servers_than_are_ever_asked_is_an_error() {
 #[test]
 fn every_limit_can_be_set() {
     for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
-        let value = if key.kind == keys::Kind::Integer { "7" } else { "\"7s\"" };
+        let value = match key.kind {
+            keys::Kind::Integer => "7",
+            keys::Kind::Text if key.name.contains("unread") => "\"128KiB\"",
+            keys::Kind::Text | keys::Kind::List | keys::Kind::Boolean => "\"7s\"",
+        };
         let settings = good(&format!("{} = {value}", key.name));
         assert_ne!(settings.limits, Limits::default(), "{}", key.name);
         assert!(from_text(&format!("{} = -1", key.name), Path::new("")).is_err(), "{}", key.name);

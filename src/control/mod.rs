@@ -13,6 +13,7 @@ mod status;
 mod summary;
 mod systemd;
 mod table;
+mod watchdog;
 
 use self::query::QueryError;
 use self::run::RunError;

@@ -10,12 +10,13 @@ use super::socket::bind::{SocketError, SocketFile, bind};
 use super::socket::report::Inside;
 use super::socket::serve::ControlSocket;
 use super::socket::{self, Place};
-use super::{network, sources, summary, systemd};
+use super::{network, sources, summary, systemd, watchdog};
 use crate::app::Gateway;
 use crate::app::error::StartError;
 use crate::cli::RunArgs;
 use crate::config::error::ConfigErrors;
 use crate::config::settings::{self, Origin, Settings};
+use crate::listener::handover::{Handover, Inherited, Sharing};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging::{self, LogHandle};
 use std::io;
@@ -25,7 +26,6 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::Interval;
 use tracing::{error, info, warn};
 
 /// Why `run` ended other than by a signal.
@@ -53,6 +53,9 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let settings = sources::load(args)?;
     let log = logging::init(&settings.log);
     logging::log_panics();
+    let sharing = if args.take_over { Sharing::Ours } else { Sharing::Nobody };
+    // Before there is any other thread: it changes the environment.
+    let handover = Handover { inherited: Inherited::from_environment(), sharing };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let telemetry = Telemetry::new();
@@ -62,7 +65,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         let signals = Signals::new().map_err(RunError::Signals)?;
         // Before anything listens: what cannot be had is said at once.
         let socket = take_socket(&settings.control)?;
-        let gateway = Gateway::start(settings, telemetry, runtime.handle())?;
+        let gateway = Gateway::take_over(settings, telemetry, runtime.handle(), handover)?;
         let inside = Arc::new(Inside::new(&gateway, log.clone()));
         let socket = serve_socket(socket, &inside, runtime.handle());
         let handle = runtime.handle().clone();
@@ -160,8 +163,6 @@ enum Wish {
     Reload,
     /// Say how things are.
     Summary,
-    /// The watchdog wants to hear from us.
-    Alive,
 }
 
 impl Signals {
@@ -176,13 +177,12 @@ impl Signals {
     }
 
     /// Waits for the next wish. Cancel safe.
-    async fn next(&mut self, watchdog: &mut Option<Interval>) -> Wish {
+    async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop,
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.hang_up.recv() => Wish::Reload,
             _ = self.user.recv() => Wish::Summary,
-            () = tick(watchdog) => Wish::Alive,
         }
     }
 
@@ -192,16 +192,6 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-/// Waits until the watchdog is due, or for ever without one. Cancel safe.
-async fn tick(watchdog: &mut Option<Interval>) {
-    match watchdog {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -226,6 +216,9 @@ impl Control {
         if let Some(socket) = &self.socket {
             info!(path = %socket.path().display(), "control socket");
         }
+        if self.args.take_over {
+            info!("the predecessor on these addresses may be stopped now (SIGTERM): it answers what it has");
+        }
         info!(version = env!("CARGO_PKG_VERSION"), config = %origin, listen = %addresses, upstreams = %servers, "ready");
         systemd::ready(&format!("answering on {addresses}"));
     }
@@ -235,21 +228,21 @@ impl Control {
     async fn serve(&mut self) -> bool {
         let core = Arc::clone(self.gateway.core());
         let watching = self.gateway.settings().watch_network;
+        let threads = self.gateway.threads();
         tokio::select! {
             at_once = self.obey() => at_once,
             never = network::keep_fresh_here(&core), if watching => match never {},
+            never = watchdog::feed(threads) => match never {},
         }
     }
 
     /// Does what signals say until one says stop; true when a second one said at once.
     async fn obey(&mut self) -> bool {
-        let mut watchdog = systemd::watchdog_interval().map(tokio::time::interval);
         loop {
-            match self.signals.next(&mut watchdog).await {
+            match self.signals.next().await {
                 Wish::Stop => return self.drain().await,
                 Wish::Reload => self.reload(),
                 Wish::Summary => summary::log(&self.gateway),
-                Wish::Alive => systemd::alive(),
             }
         }
     }

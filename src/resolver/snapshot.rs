@@ -90,6 +90,11 @@ impl Snapshot {
         Some(entry.group.name.as_str())
     }
 
+    /// Returns the bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Returns the groups' servers.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.iter().map(|entry| &entry.group)

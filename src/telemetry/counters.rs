@@ -1,6 +1,7 @@
 //! Counters: a block per thread, mostly written by that one, summed when the page is asked for; and one per server.
 //! All adds are relaxed: a page may be a query behind, it never goes backwards. How they look on the page is `page`'s.
 
+use super::bounds::Bounds;
 use super::histogram::{Histogram, Reading};
 use super::outcome::{Outcome, Source};
 use super::query_log::{QueryLogSlot, Target};
@@ -22,6 +23,8 @@ pub struct Telemetry {
     blocks: Mutex<Vec<Arc<Block>>>,
     /// By name, so that counters survive a reload.
     upstreams: Mutex<BTreeMap<String, Arc<UpstreamCounters>>>,
+    /// How often bounds were reached.
+    bounds: Arc<Bounds>,
     /// The query log, if it is on.
     query_log: QueryLogSlot,
     /// When this was made, which is when the process began to matter.
@@ -34,6 +37,7 @@ impl Telemetry {
         Arc::new(Self {
             blocks: Mutex::default(),
             upstreams: Mutex::default(),
+            bounds: Arc::default(),
             query_log: QueryLogSlot::default(),
             started: crate::clock::wall(),
         })
@@ -79,6 +83,11 @@ impl Telemetry {
     /// Returns the counters of the server of this name; made at first use, kept for ever (bounded by the configuration).
     pub fn upstream(&self, name: &str) -> Arc<UpstreamCounters> {
         Arc::clone(lock(&self.upstreams).entry(name.to_owned()).or_default())
+    }
+
+    /// Returns the counts of bounds that were reached.
+    pub fn bounds(&self) -> &Arc<Bounds> {
+        &self.bounds
     }
 
     /// Returns the place of the query log.
@@ -347,7 +356,7 @@ pub struct UpstreamCounters {
 
 /// The `outcome` labels: "ok", "rcode" and "invalid" are ours, the others `TransportError::label`'s. The last one takes
 /// what is not listed.
-pub(super) const OUTCOMES: [&str; 15] = [
+pub(super) const OUTCOMES: [&str; 16] = [
     "ok",
     "rcode",
     "invalid",
@@ -361,6 +370,7 @@ pub(super) const OUTCOMES: [&str; 15] = [
     "http",
     "mismatch",
     "overloaded",
+    "exhausted",
     "shutting_down",
     "other",
 ];

@@ -1,6 +1,7 @@
 //! The metrics page over HTTP: `/metrics` in the text format of Prometheus, `/health`, `/ready`. What it reads beside the
 //! counters comes in as plain data. It has no TLS and no passwords: it is bound to where only the operator can reach it.
 
+use super::bounds::BoundReading;
 use super::counters::Telemetry;
 use super::page;
 use super::throttle::Throttle;
@@ -40,6 +41,8 @@ pub struct Readings {
     pub cache_entries: u64,
     /// Queries that wait.
     pub inflight: u64,
+    /// How full the bounds are that can be filled.
+    pub bounds: Vec<BoundReading>,
     /// The servers in use.
     pub upstreams: Vec<UpstreamReading>,
     /// False until the listeners are bound, and again while stopping.

@@ -1,5 +1,6 @@
 //! Counting and telling: what happened goes in as plain records, once; metrics page, logs and query log come out.
 
+pub mod bounds;
 pub mod counters;
 pub mod export;
 mod histogram;
