@@ -5,7 +5,7 @@ pub mod export;
 mod histogram;
 pub mod logging;
 pub mod outcome;
-mod page;
+pub mod page;
 mod process;
 pub mod query_log;
 pub(crate) mod timestamp;
