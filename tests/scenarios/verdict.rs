@@ -164,9 +164,11 @@ fn queries_of(script: &Script, server: &str, queries: &[Query], start: Instant) 
                 counted = true;
             }
             Action::IsAsked { server: of, query } if of == server => {
-                let found = (0..users.len())
-                    .find(|place| !claimed.contains(place) && is_about(query, &users[*place].message));
-                let Some(place) = found else {
+                let free = |place: &usize| !claimed.contains(place) && is_about(query, &users[*place].message);
+                let is_in_time =
+                    |place: &usize| users[*place].at.saturating_duration_since(start) >= step.when.from();
+                let found = (0..users.len()).filter(free).find(is_in_time);
+                let Some(place) = found.or_else(|| (0..users.len()).find(free)) else {
                     faults.push(Fault::new(step.line, format!("{server} is not asked")));
                     continue;
                 };
