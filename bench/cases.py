@@ -216,7 +216,7 @@ def case_scaling(work, peer, o, kind):
             if kind == 'hit':
                 warm(s, data)
             before = cpu_by_thread(s.pid)
-            r = dnsperf(s.port, data, o.secs, 64, 200, once=kind != 'hit')
+            r = dnsperf(s.port, data, o.secs, 64, 100 * threads, once=kind != 'hit')
             spent = [v - before.get(t, 0) for t, v in cpu_by_thread(s.pid).items()]
             out[f'us_{threads}'] = sum(spent) / max(1, r['ok']) * 1e6
             out[f'busiest_us_{threads}'] = max(max(spent), sum(spent) / threads) / max(1, r['ok']) * 1e6

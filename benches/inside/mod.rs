@@ -109,7 +109,7 @@ impl Inside {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let cancel = CancellationToken::new();
         runtime.block_on(async {
-            let driver = Arc::clone(&self.resolver).drive(cancel.clone());
+            let driver = Arc::clone(&self.resolver).drive(0, cancel.clone());
             let worked = async {
                 let done = work.await;
                 cancel.cancel();

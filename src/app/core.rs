@@ -44,8 +44,10 @@ pub struct Core {
     tasks: TaskTracker,
     /// Ends them.
     cancel: CancellationToken,
-    /// The upstream runtime, once there is one.
-    runtime: OnceLock<Handle>,
+    /// How many runtimes the upstream side has.
+    lanes: usize,
+    /// The upstream runtimes, once there are some, by lane; what is not a flight's or a connection's runs on the first.
+    runtimes: OnceLock<Arc<[Handle]>>,
     /// The servers in use.
     servers: Mutex<Servers>,
 }
@@ -87,14 +89,15 @@ pub struct Prepared {
 
 impl Core {
     /// Makes the parts that need no runtime. Until `start` every query is told that we are not ready.
-    pub fn new(settings: &Settings, telemetry: Arc<Telemetry>) -> Arc<Self> {
-        Self::with_transports(settings, telemetry, Arc::new(transport::Protocols))
+    pub fn new(settings: &Settings, telemetry: Arc<Telemetry>, lanes: usize) -> Arc<Self> {
+        Self::with_transports(settings, telemetry, lanes, Arc::new(transport::Protocols))
     }
 
     /// As `new`, with other ways to servers than the protocols we speak.
     pub fn with_transports(
         settings: &Settings,
         telemetry: Arc<Telemetry>,
+        lanes: usize,
         transports: Arc<dyn transport::Builder>,
     ) -> Arc<Self> {
         let cache = Arc::new(Cache::new(&settings.cache, crate::clock::now()));
@@ -107,7 +110,7 @@ impl Core {
             time.raise(good_time);
         }
         Arc::new(Self {
-            resolver: Resolver::new(snapshot, Arc::clone(&cache), Arc::clone(&telemetry)),
+            resolver: Resolver::with_lanes(snapshot, Arc::clone(&cache), Arc::clone(&telemetry), lanes),
             cache,
             telemetry,
             bootstrap: Arc::new(bootstrap),
@@ -116,24 +119,27 @@ impl Core {
             state_dir,
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
-            runtime: OnceLock::new(),
+            lanes,
+            runtimes: OnceLock::new(),
             servers: Mutex::default(),
         })
     }
 
-    /// Builds the servers on `runtime` and starts the driver there.
+    /// Builds the servers on the runtimes, one for each lane, and starts the drivers there.
     ///
     /// # Errors
     /// A file of roots that cannot be read, a server whose TLS cannot be set up.
-    pub fn start(&self, settings: &Settings, runtime: Handle) -> Result<(), StartError> {
-        let runtime = self.runtime.get_or_init(|| runtime).clone();
+    pub fn start(&self, settings: &Settings, runtimes: &[Handle]) -> Result<(), StartError> {
+        let runtimes = self.runtimes.get_or_init(|| runtimes.iter().take(self.lanes).cloned().collect());
         let prepared = self.prepare(settings)?;
         self.adopt(prepared, settings);
-        self.tasks.spawn_on(Arc::clone(&self.resolver).drive(self.cancel.clone()), &runtime);
-        if let Some(directory) = self.state_dir.clone() {
+        for (lane, runtime) in runtimes.iter().enumerate() {
+            self.tasks.spawn_on(Arc::clone(&self.resolver).drive(lane, self.cancel.clone()), runtime);
+        }
+        if let (Some(directory), Some(runtime)) = (self.state_dir.clone(), self.runtime()) {
             let keeping = keep_state(Arc::clone(&self.bootstrap), Arc::clone(&self.time), directory);
             let cancel = self.cancel.clone();
-            self.tasks.spawn_on(async move { cancel.run_until_cancelled(keeping).await }, &runtime);
+            self.tasks.spawn_on(async move { cancel.run_until_cancelled(keeping).await }, runtime);
         }
         Ok(())
     }
@@ -172,10 +178,12 @@ impl Core {
         if let Some(known) = self.locked().by_key.get(&key) {
             return Ok((key, Arc::clone(known)));
         }
-        let runtime = self.runtime.get().cloned().unwrap_or_else(Handle::current);
+        let lanes = self.runtimes.get().cloned().unwrap_or_else(|| [Handle::current()].into());
+        let runtime = lanes.first().cloned().unwrap_or_else(Handle::current);
         let lookup: Arc<dyn Lookup> = Arc::<Bootstrap>::clone(&self.bootstrap);
         let around = Surroundings {
             runtime,
+            lanes,
             tasks: self.tasks.clone(),
             cancel: self.cancel.clone(),
             tls: Arc::clone(tls),
@@ -194,7 +202,7 @@ impl Core {
         // Only the default group's: a server of some names only must not be told of others.
         self.bootstrap.set_servers(groups.first().map_or(&[], |group| &group.upstreams));
         self.cache.reconfigure(&settings.cache);
-        if let Some(runtime) = self.runtime.get() {
+        if let Some(runtime) = self.runtime() {
             probe::start(&groups, runtime, &self.tasks, &servers.probes);
             for upstream in &servers.in_order {
                 let forgetting = forget_failures(upstream.coming_up(), Arc::clone(&self.cache));
@@ -233,7 +241,7 @@ impl Core {
     /// Closes the connections to servers and waits for every task, `limit` at most. Blocks: another thread has to drive the
     /// upstream runtime, else nothing would end, the time limit included (`stopped` is for that).
     pub fn stop(&self, limit: Duration) {
-        if let Some(runtime) = self.runtime.get() {
+        if let Some(runtime) = self.runtime() {
             runtime.block_on(self.stopped(limit));
         }
     }
@@ -246,6 +254,11 @@ impl Core {
         if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "some connections did not close in time");
         }
+    }
+
+    /// Returns the first of the upstream runtimes.
+    fn runtime(&self) -> Option<&Handle> {
+        self.runtimes.get()?.first()
     }
 
     /// Returns the pipeline.

@@ -18,7 +18,6 @@ use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,8 +30,6 @@ pub struct Gateway {
     core: Arc<Core>,
     /// The listeners.
     workers: Workers,
-    /// The thread of the upstream side; None when it runs on the only worker.
-    upstream_thread: Option<UpstreamThread>,
     /// Who may ask.
     access: Arc<ArcSwap<AccessList>>,
     /// The settings in force.
@@ -58,15 +55,6 @@ struct MetricsPage {
     _cancel: DropGuard,
 }
 
-/// The upstream runtime's own thread.
-#[derive(Debug)]
-struct UpstreamThread {
-    /// Ends its runtime, when dropped.
-    stop: DropGuard,
-    /// The thread.
-    thread: JoinHandle<()>,
-}
-
 /// What a reload did not do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReloadReport {
@@ -89,7 +77,9 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
         let access = Arc::new(ArcSwap::from_pointee(AccessList::new(&settings.access)));
-        let core = Core::new(&settings, telemetry);
+        // More lanes than connections to a server would have to share them.
+        let lanes = settings.workers.min(settings.limits.max_connections);
+        let core = Core::new(&settings, telemetry, lanes);
         let context = Context {
             resolver: Arc::clone(core.resolver()),
             telemetry: Arc::clone(core.telemetry()),
@@ -97,18 +87,11 @@ impl Gateway {
             limits: Arc::new(settings.limits.clone()),
         };
         let workers = Workers::start(settings.workers, context).map_err(StartError::Threads)?;
-        let (handle, upstream_thread) = if settings.workers == 1 {
-            (workers.handle(), None)
-        } else {
-            let (handle, thread) = UpstreamThread::start().map_err(StartError::Threads)?;
-            (handle, Some(thread))
-        };
-        core.start(&settings, handle)?;
+        core.start(&settings, &workers.handles())?;
         let report = workers.listen(&settings.listen)?;
         let mut gateway = Self {
             core,
             workers,
-            upstream_thread,
             access,
             settings,
             ready: Arc::new(AtomicBool::new(false)),
@@ -225,31 +208,6 @@ impl Gateway {
         self.core.stop(limit);
         drop(self.metrics);
         self.workers.join(deadline);
-        if let Some(upstream) = self.upstream_thread {
-            upstream.join();
-        }
-    }
-}
-
-impl UpstreamThread {
-    /// Starts a thread that runs a current-thread runtime until it is told to stop.
-    fn start() -> std::io::Result<(Handle, Self)> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let thread = std::thread::Builder::new()
-            .name("upstream".to_owned())
-            .spawn(move || runtime.block_on(stopped.cancelled_owned()))?;
-        Ok((handle, Self { stop: stop.drop_guard(), thread }))
-    }
-
-    /// Ends the thread.
-    fn join(self) {
-        drop(self.stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the upstream thread panicked");
-        }
     }
 }
 

@@ -88,10 +88,10 @@ pub(super) fn query(args: &QueryArgs) -> Result<Exit, CommandError> {
 /// Runs the pipeline for one question.
 fn ask(settings: &Settings, question: &QuestionRef<'_>, dnssec_ok: bool) -> Result<Report, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let core = Core::new(settings, Telemetry::new());
+    let core = Core::new(settings, Telemetry::new(), 1);
     {
         let _inside = runtime.enter();
-        core.start(settings, runtime.handle().clone())?;
+        core.start(settings, &[runtime.handle().clone()])?;
     }
     let subnet = SubnetOption::Absent;
     let octets =

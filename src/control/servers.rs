@@ -94,10 +94,10 @@ fn all_presets() -> Result<Settings, CommandError> {
 /// Probes every server of `settings`, all at once, showing progress on a terminal.
 fn probe_all(settings: &Settings) -> Result<Vec<Sighting>, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let core = Core::new(settings, Telemetry::new());
+    let core = Core::new(settings, Telemetry::new(), 1);
     {
         let _inside = runtime.enter();
-        core.start(settings, runtime.handle().clone())?;
+        core.start(settings, &[runtime.handle().clone()])?;
     }
     let servers = core.upstreams();
     let total = servers.len();

@@ -109,9 +109,9 @@ impl<A: Answer> Workers<A> {
         })
     }
 
-    /// Returns the runtime of the first worker. With one worker the upstream side runs there too.
-    pub fn handle(&self) -> Handle {
-        self.first.clone()
+    /// Returns the workers' runtimes: the upstream side runs there too.
+    pub fn handles(&self) -> Vec<Handle> {
+        self.workers.iter().map(|worker| worker.handle.clone()).collect()
     }
 
     /// Makes the set of listen addresses exactly `wanted`: keeps those that are open, binds the new ones, all

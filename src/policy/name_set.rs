@@ -32,7 +32,7 @@ impl<T> NameMap<T> {
 
     /// Sets the value of a suffix and returns the one it had.
     pub fn insert(&mut self, suffix: Name, value: T) -> Option<T> {
-        self.tops.add(self.top_hash(suffix.view()));
+        self.tops.add(suffix.view());
         match self.entry(suffix.view()) {
             Entry::Occupied(mut entry) => Some(std::mem::replace(&mut entry.get_mut().1, value)),
             Entry::Vacant(entry) => {
@@ -54,24 +54,18 @@ impl<T> NameMap<T> {
 
     /// Returns the value of the longest suffix that `name` is within.
     pub fn matches<'s>(&'s self, name: NameRef<'_>) -> Option<&'s T> {
-        self.matches_all(name).next()
+        // Before anything is copied: this is on the path of every query.
+        self.tops.may_hold(name).then(|| self.matches_all(name).next())?
     }
 
     /// Returns the values of all suffixes that `name` is within, longest first.
     pub fn matches_all<'s>(&'s self, name: NameRef<'_>) -> Matches<'s, T> {
         let mut matches = Matches { map: self, name: [0; MAX_NAME], at: MAX_NAME };
-        if self.is_empty() {
-            return matches;
-        }
         let start = MAX_NAME - name.as_bytes().len();
-        if let Some(octets) = matches.name.get_mut(start..) {
+        if let Some(octets) = matches.name.get_mut(start..).filter(|_| self.tops.may_hold(name)) {
             octets.copy_from_slice(name.as_bytes());
             octets.make_ascii_lowercase();
             matches.at = start;
-        }
-        let lower = matches.name.get(matches.at..).and_then(NameRef::parse);
-        if lower.is_none_or(|lower| !self.tops.may_hold(self.top_hash(lower))) {
-            matches.at = MAX_NAME;
         }
         matches
     }
@@ -90,11 +84,6 @@ impl<T> NameMap<T> {
     fn find(&self, suffix: &[u8]) -> Option<&(Name, T)> {
         self.table.find(self.seed.hash_one(suffix), |(name, _)| name.view().as_bytes() == suffix)
     }
-
-    /// Hashes the last label of a lower-cased name; None for the root.
-    fn top_hash(&self, name: NameRef<'_>) -> Option<u64> {
-        name.labels().last().map(|label| self.seed.hash_one(label))
-    }
 }
 
 /// Tells by its top-level label alone that a name matches nothing, which spares most names all other look-ups: small
@@ -106,29 +95,31 @@ struct TopFilter([u64; 16]);
 
 impl TopFilter {
     /// Notes the top-level label of a suffix; the root is above all of them.
-    fn add(&mut self, top: Option<u64>) {
-        let Some(hash) = top else {
+    fn add(&mut self, suffix: NameRef<'_>) {
+        let Some(top) = suffix.labels().last() else {
             self.0.fill(u64::MAX);
             return;
         };
-        let (word, bit) = Self::place(hash);
+        let (word, bit) = Self::place(top);
         if let Some(word) = self.0.get_mut(word) {
             *word |= bit;
         }
     }
 
-    /// False when no suffix has this top-level label.
-    fn may_hold(&self, top: Option<u64>) -> bool {
-        top.is_none_or(|hash| {
-            let (word, bit) = Self::place(hash);
-            self.0.get(word).is_some_and(|word| word & bit != 0)
-        })
+    /// False when no suffix has the top-level label of `name`, nor is the root.
+    fn may_hold(&self, name: NameRef<'_>) -> bool {
+        let Some(top) = name.labels().last() else { return true };
+        let (word, bit) = Self::place(top);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Returns the word and the bit of a hash.
-    fn place(hash: u64) -> (usize, u64) {
-        let [low, high, ..] = hash.to_le_bytes();
-        (usize::from(high % 16), 1 << (low % 64))
+    /// Returns the word and the bit of a label: from its length and its ends, whatever the letters' case. Not seeded: whoever
+    /// aims at a bit gains one ordinary look-up.
+    fn place(label: &[u8]) -> (usize, u64) {
+        let end = |octet: Option<&u8>| octet.map_or(0, |octet| usize::from(octet | 0x20));
+        let (first, last) = (end(label.first()), end(label.last()));
+        let word = (first ^ (label.len() << 3)) % 16;
+        (word, 1 << ((last ^ (first << 2) ^ (label.len() << 2)) % 64))
     }
 }
 

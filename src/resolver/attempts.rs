@@ -44,6 +44,7 @@ impl Flights {
     /// Asks the next server; ends the flight when there is none and nothing is awaited any more.
     pub(super) fn attempt(&mut self, slot: u32, reason: Reason, now: Instant) {
         let sink: Arc<dyn CompletionSink> = self.completions();
+        let lane = self.lane();
         let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
         let Some(server) = flight.next_server(reason, now) else {
             // With an answer to pass on, nobody waits for servers that have had their time.
@@ -63,6 +64,7 @@ impl Flights {
             query: flight.query.clone(),
             deadline: flight.deadline,
             ticket: Ticket::new(sink, id),
+            lane,
         };
         upstream.submit(exchange, now);
     }

@@ -13,7 +13,6 @@ use super::permits::Permit;
 use super::waiter::Waiter;
 use super::{Pending, Resolver, question_octets};
 use crate::cache::Cache;
-use crate::cache::key::KeyRef;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, record};
 use crate::transport::CompletionSink;
@@ -21,7 +20,7 @@ use crate::upstream::group::Attempts;
 use crate::wire::query::{QueryRef, SubnetOption, UpstreamQuery};
 use crate::wire::question::QuestionRef;
 use crate::wire::stored::StoredAnswer;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,8 +51,6 @@ pub(super) struct Flights {
     free: Vec<u32>,
     /// Slots by question and variant.
     by_key: HashTable<u32>,
-    /// Seeded hash of `by_key`.
-    hasher: DefaultHashBuilder,
     /// When each flight needs attention.
     deadlines: Deadlines<FlightId>,
     /// Scratch: what is due.
@@ -62,6 +59,10 @@ pub(super) struct Flights {
     outbox: Outbox,
     /// Flights that nobody waits for.
     refreshing: usize,
+    /// This lane's share of `cache.refresh_inflight` is one part in so many.
+    lanes: usize,
+    /// Which lane this is.
+    lane: usize,
     /// Where completions go.
     inbox: Arc<Inbox>,
     /// Answers we have.
@@ -73,18 +74,19 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Makes the driver's state for a resolver.
-    pub(super) fn new(resolver: &Resolver, now: Instant) -> Self {
+    /// Makes the state of one lane's driver.
+    pub(super) fn new(resolver: &Resolver, lane: usize, inbox: Arc<Inbox>, now: Instant) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             by_key: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
             deadlines: Deadlines::new(now),
             due: Vec::new(),
             outbox: Outbox::default(),
             refreshing: 0,
-            inbox: Arc::clone(&resolver.inbox),
+            lanes: resolver.inboxes.len(),
+            lane,
+            inbox,
             cache: Arc::clone(&resolver.cache),
             telemetry: Arc::clone(&resolver.telemetry),
             block: resolver.telemetry.block(),
@@ -124,8 +126,7 @@ impl Flights {
     fn join(&mut self, pending: Pending, waiter: Waiter, permit: Permit, now: Instant) {
         let Ok(query) = QueryRef::parse(&waiter.query) else { return };
         let question = query.question();
-        let hash = KeyRef { question, variant: pending.variant }.hash_with(&self.hasher);
-        match self.find(hash, &question, &pending) {
+        match self.find(&question, &pending) {
             Some(slot) => {
                 let lent = self.lend_stale(slot, pending.stale);
                 self.board(slot, waiter, permit, now);
@@ -135,7 +136,7 @@ impl Flights {
             }
             None => {
                 let question = question_octets(&query);
-                let flight = self.new_flight(pending, question, hash, now);
+                let flight = self.new_flight(pending, question, now);
                 self.launch(flight, Some((waiter, permit)), now);
             }
         }
@@ -144,19 +145,18 @@ impl Flights {
     /// Starts a flight that nobody waits for, if there is room and none for that question yet.
     fn refresh(&mut self, refresh: Refresh, now: Instant) {
         let Some(question) = QuestionRef::parse(&refresh.question) else { return };
-        let hash = KeyRef { question, variant: refresh.variant }.hash_with(&self.hasher);
-        let Refresh { snapshot, group, variant, subnet, .. } = refresh;
-        let pending = Pending { snapshot, group, variant, subnet, stale: None };
-        let full = self.refreshing >= pending.snapshot.limits.refresh_inflight;
-        if full || self.find(hash, &question, &pending).is_some() {
+        let Refresh { snapshot, group, variant, subnet, hash, .. } = refresh;
+        let pending = Pending { snapshot, group, variant, subnet, hash, stale: None };
+        let full = self.refreshing >= pending.snapshot.limits.refresh_inflight.div_ceil(self.lanes);
+        if full || self.find(&question, &pending).is_some() {
             return;
         }
-        let flight = self.new_flight(pending, refresh.question, hash, now);
+        let flight = self.new_flight(pending, refresh.question, now);
         self.launch(flight, None, now);
     }
 
     /// Returns the flight for the same question under the same group and variant.
-    fn find(&self, hash: u64, question: &QuestionRef<'_>, pending: &Pending) -> Option<u32> {
+    fn find(&self, question: &QuestionRef<'_>, pending: &Pending) -> Option<u32> {
         let same = |slot: &u32| {
             self.flight(*slot).is_some_and(|flight| {
                 flight.variant == pending.variant
@@ -164,7 +164,7 @@ impl Flights {
                     && flight.question().is_some_and(|known| known.matches(question))
             })
         };
-        self.by_key.find(hash, same).copied()
+        self.by_key.find(pending.hash, same).copied()
     }
 
     /// Gives a flight that began without one (a refresh, say) the stale answer of a client that joins it. True when it
@@ -192,8 +192,8 @@ impl Flights {
     }
 
     /// Makes the record of a flight.
-    fn new_flight(&self, pending: Pending, question: Box<[u8]>, hash: u64, now: Instant) -> Option<Flight> {
-        let Pending { snapshot, group, variant, subnet, stale } = pending;
+    fn new_flight(&self, pending: Pending, question: Box<[u8]>, now: Instant) -> Option<Flight> {
+        let Pending { snapshot, group, variant, subnet, hash, stale } = pending;
         let option = subnet
             .as_ref()
             .map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref()));
@@ -313,6 +313,11 @@ impl Flights {
     pub(super) fn generation_and_flight(&mut self, slot: u32) -> Option<(u32, &mut Flight)> {
         let place = self.slots.get_mut(index(slot))?;
         Some((place.generation, place.flight.as_mut()?))
+    }
+
+    /// Returns which lane this is.
+    pub(super) fn lane(&self) -> usize {
+        self.lane
     }
 
     /// Returns where completions go.

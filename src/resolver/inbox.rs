@@ -42,6 +42,8 @@ pub(super) struct Refresh {
     pub(super) variant: Variant,
     /// The client's own ECS option, when the operator forwards those.
     pub(super) subnet: Option<SubnetContent>,
+    /// Hash of question and variant.
+    pub(super) hash: u64,
     /// The question in wire form.
     pub(super) question: Box<[u8]>,
 }

@@ -26,7 +26,7 @@ pub mod waiter;
 
 use self::failure::Failure;
 use self::inbox::{Inbox, Refresh};
-use self::permits::Permits;
+use self::permits::{Permit, Permits};
 use self::snapshot::{GroupEntry, Snapshot};
 use self::waiter::{ReplyBatch, ReplyNote, Waiter};
 use crate::cache::key::{KeyRef, PartitionId, Variant};
@@ -42,6 +42,7 @@ use crate::wire::query::{ClientTransport, QueryRef};
 use crate::wire::reply;
 use crate::wire::stored::{StoredAnswer, TtlRule};
 use arc_swap::ArcSwap;
+use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
@@ -76,6 +77,8 @@ pub struct Pending {
     variant: Variant,
     /// The client's own ECS option, when the operator forwards those.
     subnet: Option<SubnetContent>,
+    /// Hash of question and variant.
+    hash: u64,
     /// What may be said when nothing better comes in time.
     stale: Option<StoredAnswer>,
 }
@@ -100,8 +103,10 @@ pub struct Resolver {
     cache: Arc<Cache>,
     /// Places for queries that wait.
     permits: Arc<Permits>,
-    /// Work for the driver.
-    inbox: Arc<Inbox>,
+    /// Work for the drivers, by lane; at least one.
+    inboxes: Box<[Arc<Inbox>]>,
+    /// Seeded: says which lane a question belongs to, and where its flight is there.
+    hasher: DefaultHashBuilder,
     /// Counters and the query log.
     telemetry: Arc<Telemetry>,
     /// Counters of queries that waited or were turned away.
@@ -113,12 +118,23 @@ pub struct Resolver {
 impl Resolver {
     /// Makes the pipeline of a first configuration. Nothing waits until `drive` runs.
     pub fn new(snapshot: Snapshot, cache: Arc<Cache>, telemetry: Arc<Telemetry>) -> Arc<Self> {
+        Self::with_lanes(snapshot, cache, telemetry, 1)
+    }
+
+    /// As `new`, for so many drivers (at least one). A question is always one driver's, so that identical ones meet.
+    pub fn with_lanes(
+        snapshot: Snapshot,
+        cache: Arc<Cache>,
+        telemetry: Arc<Telemetry>,
+        lanes: usize,
+    ) -> Arc<Self> {
         let permits = Permits::new(snapshot.limits.max_inflight, snapshot.limits.max_inflight_per_client);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             cache,
             permits,
-            inbox: Arc::default(),
+            inboxes: (0..lanes.max(1)).map(|_| Arc::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
             block: telemetry.block(),
             telemetry,
             subnet_hasher: RandomState::new(),
@@ -191,20 +207,26 @@ impl Resolver {
             checking_disabled: query.header().checking_disabled(),
             partition: self.partition(entry.partition, subnet),
         };
+        let key = KeyRef { question, variant };
+        let hash = || key.hash_with(&self.hasher);
         let wait = |stale| {
-            let pending = Pending { snapshot: Arc::clone(snapshot), group, variant, subnet, stale };
+            let snapshot = Arc::clone(snapshot);
+            let pending = Pending { snapshot, group, variant, subnet, hash: hash(), stale };
             (Step::Wait(pending), outcome(Source::Upstream, Rcode::NOERROR, None, transport))
         };
         let refresh = || {
-            self.inbox.refresh(Refresh {
+            let hash = hash();
+            let Some(inbox) = self.inbox(hash) else { return };
+            inbox.refresh(Refresh {
                 snapshot: Arc::clone(snapshot),
                 group,
                 variant,
                 subnet,
+                hash,
                 question: question_octets(query),
             });
         };
-        match self.look_up(&KeyRef { question, variant }, entry, now) {
+        match self.look_up(&key, entry, now) {
             Lookup::Fresh(found) => fresh(&found, query, transport, out),
             Lookup::FreshRefreshDue(found) => {
                 refresh();
@@ -257,7 +279,27 @@ impl Resolver {
                 None => self.turn_away(&pending, &waiter),
             }
         }
-        self.inbox.misses(admitted);
+        match &self.inboxes[..] {
+            [only] => only.misses(admitted),
+            several => {
+                for (lane, inbox) in several.iter().enumerate() {
+                    let its = |(pending, ..): &mut (Pending, Waiter, Permit)| self.lane_of(pending.hash) == lane;
+                    inbox.misses(admitted.extract_if(.., its).collect());
+                }
+            }
+        }
+    }
+
+    /// Returns the lane of a question.
+    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
+    fn lane_of(&self, hash: u64) -> usize {
+        // Not the bits by which tables of flights place them.
+        (hash >> 32) as usize % self.inboxes.len()
+    }
+
+    /// Returns the inbox of a question's lane.
+    fn inbox(&self, hash: u64) -> Option<&Arc<Inbox>> {
+        self.inboxes.get(self.lane_of(hash))
     }
 
     /// Replies to a query for which there is no place.
@@ -282,10 +324,10 @@ impl Resolver {
         record(&self.telemetry, &self.block, &outcome, &detail);
     }
 
-    /// Runs the flights until `cancel`: spawned once, on the upstream runtime.
-    pub async fn drive(self: Arc<Self>, cancel: CancellationToken) {
-        let flights = flights::Flights::new(&self, crate::clock::now());
-        let inbox = Arc::clone(&self.inbox);
+    /// Runs the flights of a lane until `cancel`: spawned once a lane, on its runtime.
+    pub async fn drive(self: Arc<Self>, lane: usize, cancel: CancellationToken) {
+        let Some(inbox) = self.inboxes.get(lane).cloned() else { return };
+        let flights = flights::Flights::new(&self, lane, Arc::clone(&inbox), crate::clock::now());
         drop(self);
         driver::drive(flights, inbox, cancel).await;
     }

@@ -69,7 +69,7 @@ impl Rig {
         let snapshot = Snapshot::new(&settings, vec![Arc::new(group)]);
         let cache = Arc::new(Cache::new(&settings.cache, now));
         let resolver = Resolver::new(snapshot, cache, Telemetry::new());
-        let flights = Flights::new(&resolver, now);
+        let flights = Flights::new(&resolver, 0, Arc::clone(&resolver.inboxes[0]), now);
         Self { resolver, flights, sink: Arc::default(), now }
     }
 
@@ -105,7 +105,7 @@ impl Rig {
     fn settle(&mut self) {
         let mut work = Work::default();
         loop {
-            let more = self.resolver.inbox.take(&mut work, Waker::noop());
+            let more = self.resolver.inboxes[0].take(&mut work, Waker::noop());
             self.flights.turn(&mut work, self.now);
             if !more {
                 return;
@@ -535,7 +535,7 @@ async fn what_is_still_in_the_inbox_when_we_stop_gets_its_reply() {
     rig.resolver.enqueue(&mut vec![(pending, rig.waiter(&octets))]);
     let cancel = CancellationToken::new();
     cancel.cancel();
-    Arc::clone(&rig.resolver).drive(cancel).await;
+    Arc::clone(&rig.resolver).drive(0, cancel).await;
     assert_eq!(rig.heard(), [failed(EdeCode::NOT_READY)]);
     assert_eq!(rig.resolver.permits().in_use(), 0);
 }

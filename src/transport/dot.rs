@@ -12,7 +12,8 @@
 use super::dial::{Dial, TcpDial};
 use super::idle::Closer;
 use super::mux::{Arrival, Mux};
-use super::pool::{Connection, Connector, Job, Outlet, Pool, Taken};
+use super::lanes;
+use super::pool::{Connection, Connector, Job, Outlet, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
@@ -46,7 +47,7 @@ pub(super) fn build(
     let dial = TcpDial::new(host, port, &spec.addresses, around);
     // No ALPN: RFC 7858 registers none, and some servers refuse what they do not know.
     let tls = TlsClient::new(&around.tls, spec, &[])?;
-    Ok(Box::new(Pool::new(DotConnector { dial, tls, streams: around.limits.dot_streams }, around)))
+    Ok(lanes::build(DotConnector { dial, tls, streams: around.limits.dot_streams }, around))
 }
 
 /// Dials and shakes hands.
@@ -348,6 +349,7 @@ mod tests {
         Authority, Door, Identity, Log, NAME, Peer, PipeDial, answer_to, dot_endpoint, pipes, query, settle,
         surroundings, with_id,
     };
+    use super::super::pool::Pool;
     use super::*;
     use crate::config::settings::Limits;
     use crate::wire::response::ResponseFault;

@@ -15,6 +15,7 @@ pub mod dial;
 pub mod doh;
 pub mod dot;
 mod idle;
+mod lanes;
 pub mod mux;
 pub mod plain;
 pub mod pool;
@@ -52,6 +53,8 @@ pub struct Exchange {
     pub deadline: Instant,
     /// Where the completion goes.
     pub ticket: Ticket,
+    /// Which of the upstream side's runtimes asks: a connection that runs there is the best.
+    pub lane: usize,
 }
 
 /// Where the completion goes. Not Clone: a ticket is used once, and one that is dropped unused completes with `TransportError::ShuttingDown`.
@@ -308,6 +311,8 @@ impl TransportError {
 pub struct Surroundings {
     /// The upstream runtime; connection tasks are spawned on it.
     pub runtime: Handle,
+    /// The upstream runtimes there are, by lane; `runtime` is one of them.
+    pub lanes: Arc<[Handle]>,
     /// Counts them, so that stopping can wait.
     pub tasks: TaskTracker,
     /// Ends them: connections get a second to finish their own.
@@ -376,7 +381,7 @@ pub async fn exchange(
 ) -> Result<Received, TransportError> {
     let (sender, receiver) = oneshot::channel();
     let sink = Arc::new(Once { sender: Mutex::new(Some(sender)) });
-    transport.submit(Exchange { query, deadline, ticket: Ticket::new(sink, 0) });
+    transport.submit(Exchange { query, deadline, ticket: Ticket::new(sink, 0), lane: 0 });
     match tokio::time::timeout_at((deadline + LATENESS).into(), receiver).await {
         Ok(outcome) => outcome.unwrap_or(Err(TransportError::ShuttingDown)),
         Err(_elapsed) => Err(TransportError::Timeout),

@@ -3,6 +3,7 @@
 
 use super::dial::{Dial, TcpDial};
 use super::dot::StreamConnection;
+use super::lanes;
 use super::mux::mismatch;
 use super::pool::{Connector, Pool};
 use super::{Exchange, Handshake, Received, Surroundings, Ticket, Transport, TransportError};
@@ -35,7 +36,7 @@ pub(super) fn udp(address: SocketAddr, around: &Surroundings) -> Box<dyn Transpo
 
 /// Makes the transport of a `tcp://` server.
 pub(super) fn tcp(address: SocketAddr, around: &Surroundings) -> Box<dyn Transport> {
-    Box::new(Pool::new(TcpConnector::new(address, around), around))
+    lanes::build(TcpConnector::new(address, around), around)
 }
 
 /// Dials, and that is all.
@@ -133,11 +134,11 @@ impl Transport for UdpTransport {
 
 /// Asks over UDP, and over TCP when the answer did not fit.
 async fn ask(address: SocketAddr, exchange: Exchange, tcp: &dyn Transport) {
-    let Exchange { query, deadline, ticket } = exchange;
+    let Exchange { query, deadline, ticket, lane } = exchange;
     let answer = tokio::time::timeout_at(deadline.into(), answer(address, &query)).await;
     match answer {
         Ok(Ok(message)) if HeaderRef::parse(&message).is_some_and(|header| header.is_truncated()) => {
-            tcp.submit(Exchange { query, deadline, ticket });
+            tcp.submit(Exchange { query, deadline, ticket, lane });
         }
         Ok(Ok(message)) => ticket.complete(Ok(Received { message, age_secs: 0 })),
         Ok(Err(error)) => fail(ticket, address, error),

@@ -35,6 +35,21 @@ pub(crate) trait Connector: Debug + Send + Sync + 'static {
     fn forget_network(&self);
 }
 
+impl<C: Connector> Connector for Arc<C> {
+    type Connection = C::Connection;
+
+    fn connect(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(Self::Connection, Handshake), TransportError>> + Send {
+        self.as_ref().connect(deadline)
+    }
+
+    fn forget_network(&self) {
+        self.as_ref().forget_network();
+    }
+}
+
 /// An open connection, run as one task by the pool.
 pub(crate) trait Connection: Send + 'static {
     /// Takes jobs from `outlet`, writes all it took in one go, completes them as answers arrive. Returns when the
@@ -87,11 +102,24 @@ impl<C: Connector> Pool<C> {
         around.tasks.spawn_on(keeper.run(), &around.runtime);
         Self { shared, connector: std::marker::PhantomData }
     }
+
+    /// Takes the exchange if an open connection will take it soon; gives it back otherwise.
+    pub(crate) fn offer(&self, exchange: Exchange) -> Result<(), Exchange> {
+        let mut queue = self.shared.lock();
+        if !queue.is_taking() || queue.refusal(self.shared.queue_limit, clock::now).is_some() {
+            return Err(exchange);
+        }
+        let Exchange { query, deadline, ticket, .. } = exchange;
+        let nudge = queue.push(Job { query, deadline, ticket, retried: false });
+        drop(queue);
+        self.shared.act(nudge);
+        Ok(())
+    }
 }
 
 impl<C: Connector> Transport for Pool<C> {
     fn submit(&self, exchange: Exchange) {
-        let Exchange { query, deadline, ticket } = exchange;
+        let Exchange { query, deadline, ticket, .. } = exchange;
         let mut queue = self.shared.lock();
         if let Some(error) = queue.refusal(self.shared.queue_limit, clock::now) {
             drop(queue);

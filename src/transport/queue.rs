@@ -179,6 +179,11 @@ impl Queue {
         (hopeless && now() < pause.until).then(|| pause.error.clone())
     }
 
+    /// True when a connection is open that will take a further job.
+    pub(super) fn is_taking(&self) -> bool {
+        self.connections.iter().any(Open::is_taking)
+    }
+
     /// Queues a job that `refusal` had nothing against.
     pub(super) fn push(&mut self, job: Job) -> Nudge {
         self.waiting.push_back(job);

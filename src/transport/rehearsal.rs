@@ -113,6 +113,7 @@ pub(super) fn surroundings(limits: Limits) -> Surroundings {
     let settings = TlsSettings { roots: Roots::Webpki, extra_ca_dir: None, min_version: TlsVersion::Tls12 };
     Surroundings {
         runtime: tokio::runtime::Handle::current(),
+        lanes: Arc::new([tokio::runtime::Handle::current()]),
         tasks: tokio_util::task::TaskTracker::new(),
         cancel: tokio_util::sync::CancellationToken::new(),
         tls: Arc::new(TlsContext::load(&settings).unwrap()),
@@ -363,7 +364,7 @@ impl Log {
     pub(super) fn ask(self: &Arc<Self>, transport: &dyn Transport, id: u64, name: &str, patience: Duration) {
         let sink: Arc<dyn CompletionSink> = Arc::clone(self) as _;
         let deadline = clock::now() + patience;
-        transport.submit(Exchange { query: query(name), deadline, ticket: Ticket::new(sink, id) });
+        transport.submit(Exchange { query: query(name), deadline, ticket: Ticket::new(sink, id), lane: 0 });
     }
 
     /// True when the ticket has completed.

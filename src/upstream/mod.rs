@@ -410,7 +410,7 @@ mod tests {
     }
     fn exchange(deadline: Instant) -> Exchange {
         let query = Bytes::from_static(&[0; 12]);
-        Exchange { query, deadline, ticket: Ticket::new(Arc::new(Void), 0) }
+        Exchange { query, deadline, ticket: Ticket::new(Arc::new(Void), 0), lane: 0 }
     }
     fn answered(millis: u64) -> Sample {
         Sample::Answered { latency: Duration::from_millis(millis) }

@@ -242,7 +242,7 @@ mod tests {
             let now = crate::clock::now();
             let ticket = Ticket::new(Arc::new(Void), 0);
             let query = root_query(true);
-            self.upstreams[member].submit(Exchange { query, deadline: now, ticket }, now);
+            self.upstreams[member].submit(Exchange { query, deadline: now, ticket, lane: 0 }, now);
             self.upstreams[member].finished();
         }
         fn fail_thrice(&self, member: usize) {

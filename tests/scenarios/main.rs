@@ -28,37 +28,52 @@ mod stage;
 mod verdict;
 mod words;
 
+use script::{Fault, Script};
 use std::fmt::Write;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+/// More events than this are not printed.
+const MOST_EVENTS: usize = 200;
+
 /// So many behaviours are proved here at least: fewer mean that files got lost.
 const LEAST: usize = 40;
 
+/// Drivers of flights: one, as with one processor, and several, among which questions are shared out.
+const LANES: [usize; 2] = [1, 3];
+
 /// Plays one file and returns what does not hold; None when all does.
 fn play(name: &str, text: &str) -> Option<String> {
-    let (about, faults, trace) = match reader::read(text) {
-        Err(faults) => (String::new(), faults, Vec::new()),
-        Ok(script) => match catch_unwind(AssertUnwindSafe(|| stage::play(&script))) {
-            Ok((faults, trace)) => (script.about, faults, trace),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map_or("it panics", String::as_str);
-                (script.about, vec![script::Fault::new(0, text)], Vec::new())
-            }
-        },
+    match reader::read(text) {
+        Err(faults) => Some(report(name, &faults)),
+        Ok(script) => LANES.into_iter().find_map(|lanes| play_with(name, &script, lanes)),
+    }
+}
+
+/// Plays one file at a gateway with so many drivers.
+fn play_with(name: &str, script: &Script, lanes: usize) -> Option<String> {
+    let (faults, trace) = match catch_unwind(AssertUnwindSafe(|| stage::play(script, lanes))) {
+        Ok(played) => played,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map_or("it panics", String::as_str);
+            (vec![Fault::new(0, text)], Vec::new())
+        }
     };
     if faults.is_empty() {
         return None;
     }
-    let mut report = format!("{name}\n  {about}\n");
-    for fault in faults {
-        writeln!(report, "{name}:{fault}").unwrap();
+    let mut text = report(name, &faults);
+    writeln!(text, "  It is to prove: {}\n  What happened, with {lanes} drivers:", script.about).unwrap();
+    for (at, event) in trace.iter().take(MOST_EVENTS) {
+        writeln!(text, "  {:>9} ms  {event}", at.as_millis()).unwrap();
     }
-    for (at, event) in trace.iter().take(60) {
-        writeln!(report, "    {at:>10.3?}  {event}").unwrap();
-    }
-    Some(report)
+    Some(text)
+}
+
+/// One line for each fault.
+fn report(name: &str, faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("{name}:{fault}\n")).collect()
 }
 
 /// Plays every file of a folder and returns the reports of those that fail.

@@ -174,7 +174,7 @@ struct Line {
 
 impl Transport for Line {
     fn submit(&self, exchange: Exchange) {
-        let Exchange { query, deadline, ticket } = exchange;
+        let Exchange { query, deadline, ticket, .. } = exchange;
         let message = self.server.note(&query);
         let serving = Arc::clone(&self.server).serve(query, message, deadline, ticket);
         let serving = self.around.cancel.clone().run_until_cancelled_owned(serving);

@@ -73,13 +73,13 @@ impl ReplySink for Letterbox {
     }
 }
 
-/// Plays a script and returns what does not hold, and everything that happened.
-pub fn play(script: &Script) -> (Vec<Fault>, Vec<(Duration, String)>) {
+/// Plays a script at a gateway with so many drivers of flights, and returns what does not hold, and everything that happened.
+pub fn play(script: &Script, lanes: usize) -> (Vec<Fault>, Vec<(Duration, String)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     // Choices and jitter are the same in every run.
     fastrand::seed(8);
     runtime.block_on(async {
-        let mut stage = match Stage::new(&script.config) {
+        let mut stage = match Stage::new(&script.config, lanes) {
             Ok(stage) => stage,
             Err(fault) => return (vec![fault], Vec::new()),
         };
@@ -123,11 +123,12 @@ struct Stage {
 
 impl Stage {
     /// Starts the gateway.
-    fn new(config: &str) -> Result<Self, Fault> {
+    fn new(config: &str, lanes: usize) -> Result<Self, Fault> {
         let settings = settings(config, 0)?;
         let (cast, telemetry) = (Cast::default(), Telemetry::new());
-        let core = Core::with_transports(&settings, Arc::clone(&telemetry), Arc::new(cast.clone()));
-        core.start(&settings, tokio::runtime::Handle::current()).map_err(|error| Fault::new(0, error.to_string()))?;
+        let core = Core::with_transports(&settings, Arc::clone(&telemetry), lanes, Arc::new(cast.clone()));
+        let runtimes = vec![tokio::runtime::Handle::current(); lanes];
+        core.start(&settings, &runtimes).map_err(|error| Fault::new(0, error.to_string()))?;
         Ok(Self {
             core,
             telemetry,

@@ -74,10 +74,10 @@ fn plan(settings: &Settings, places: &Places) -> Vec<Intent> {
 /// Runs every check: those of the network all at once, the clock from what they saw.
 fn examine(settings: &Settings, places: &Places) -> Result<Vec<Finding>, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let core = Core::new(settings, Telemetry::new());
+    let core = Core::new(settings, Telemetry::new(), 1);
     {
         let _inside = runtime.enter();
-        core.start(settings, runtime.handle().clone())?;
+        core.start(settings, &[runtime.handle().clone()])?;
     }
     let resolv_conf = resolv_conf::read(places);
     let system = resolv_conf::assess(&resolv_conf, settings, places);

@@ -10,7 +10,8 @@ mod response;
 mod tests;
 
 use super::dial::{Dial, Dialled, TcpDial};
-use super::pool::{Connector, Pool};
+use super::lanes;
+use super::pool::Connector;
 use super::tls::{Sessions, TlsSetupError, handshake_error, handshake_facts, server_name};
 use super::{BoxFuture, Handshake, Surroundings, Transport, TransportError};
 use crate::clock;
@@ -46,7 +47,7 @@ const ALPN_H2: &[u8] = b"h2";
 pub(super) fn build(spec: &ServerSpec, around: &Surroundings) -> Result<Box<dyn Transport>, TlsSetupError> {
     let Endpoint::Doh { host, port, .. } = &spec.endpoint else { return Err(not_a_server(spec)) };
     let dial = TcpDial::new(host, *port, &spec.addresses, around);
-    Ok(Box::new(Pool::new(DohConnector::new(dial, spec, around)?, around)))
+    Ok(lanes::build(DohConnector::new(dial, spec, around)?, around))
 }
 
 /// Makes the error of a server that cannot be named in a URI.

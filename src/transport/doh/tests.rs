@@ -1,6 +1,7 @@
 //! The whole of DNS over HTTPS against servers at the other end of a pipe: real TLS, real HTTP/2, paused time. Servers
 //! speak through h2 where they behave, and in frames of their own where they do not.
 
+use super::super::pool::Pool;
 use super::*;
 use crate::config::settings::{DohMethod, Host, Limits, Roots, TlsSettings, TlsVersion};
 use crate::transport::idle::IDLE;
@@ -148,6 +149,7 @@ fn surroundings(limits: Limits) -> Surroundings {
     let tls = TlsSettings { roots: Roots::Webpki, extra_ca_dir: None, min_version: TlsVersion::Tls12 };
     Surroundings {
         runtime: tokio::runtime::Handle::current(),
+        lanes: Arc::new([tokio::runtime::Handle::current()]),
         tasks: TaskTracker::new(),
         cancel: CancellationToken::new(),
         tls: Arc::new(TlsContext::load(&tls).unwrap()),
