@@ -88,7 +88,11 @@ fn play_all(folder: &Path) -> Vec<String> {
     let mut reports: Vec<String> =
         files.iter().filter_map(|path| play(&name(path), &fs::read_to_string(path).unwrap())).collect();
     if files.len() < LEAST {
-        reports.push(format!("{} holds {} scenarios, at least {LEAST} are wanted", folder.display(), files.len()));
+        reports.push(format!(
+            "{} holds {} scenarios, at least {LEAST} are wanted",
+            folder.display(),
+            files.len()
+        ));
     }
     reports
 }

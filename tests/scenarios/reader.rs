@@ -138,7 +138,8 @@ impl Reader {
         } else {
             When::At(words::duration(&word).ok_or_else(wrong)?)
         };
-        let step = if words.take("every") { words.read("duration", words::duration)? } else { Duration::ZERO };
+        let step =
+            if words.take("every") { words.read("duration", words::duration)? } else { Duration::ZERO };
         Ok(Column { when, step })
     }
 
@@ -189,8 +190,7 @@ impl Reader {
 /// Only what is awaited has room for its time, and only what is looked up can wait for the end.
 fn check(when: When, action: &Action) -> Result<(), String> {
     let awaited = matches!(action, Action::Gets { .. } | Action::IsAsked { .. });
-    let sampled =
-        matches!(action, Action::Count { .. } | Action::State { .. } | Action::Counter { .. });
+    let sampled = matches!(action, Action::Count { .. } | Action::State { .. } | Action::Counter { .. });
     match when {
         When::Between(..) if !awaited => Err("only `gets` and `is asked` have a span of time".to_owned()),
         When::End if !sampled => Err("at the `end` are only counts, states and counters".to_owned()),

@@ -63,10 +63,22 @@ fn a_wrong_expectation_fails_with_its_line() {
 
 #[test]
 fn a_reply_that_comes_late_or_early_fails() {
-    assert!(report("A 198.51.100.1 ttl 60\n0s     b", "A 198.51.100.1 ttl 60\n0s     a answers in 80ms: A 198.51.100.1 ttl 60\n0s     b").contains("too late, at 80ms"));
-    assert!(report("answers in 20ms: A 198.51.100.1", "answers in 10ms: A 198.51.100.1").contains("too early, at 10ms"));
+    assert!(
+        report(
+            "A 198.51.100.1 ttl 60\n0s     b",
+            "A 198.51.100.1 ttl 60\n0s     a answers in 80ms: A 198.51.100.1 ttl 60\n0s     b"
+        )
+        .contains("too late, at 80ms")
+    );
+    assert!(
+        report("answers in 20ms: A 198.51.100.1", "answers in 10ms: A 198.51.100.1")
+            .contains("too early, at 10ms")
+    );
     assert!(report("20ms   alice", "21ms..30ms   alice").contains("too early"));
-    assert!(report("0s     a is asked", "0s..19ms  bob asks x.example\n0s     a is asked").contains("span of time"));
+    assert!(
+        report("0s     a is asked", "0s..19ms  bob asks x.example\n0s     a is asked")
+            .contains("span of time")
+    );
 }
 
 #[test]
@@ -81,7 +93,9 @@ fn what_no_line_awaits_fails() {
     assert!(reply.contains("x:7: alice gets NOERROR") && reply.contains("no line awaits it"), "{reply}");
     let nothing = report("0s     alice asks", "0s     bob asks");
     assert!(nothing.contains("x:9: alice gets nothing"), "{nothing}");
-    let uncounted = GOOD.replace("0s     a is asked WWW.example A without do\n", "").replace("end    a was asked once\n", "");
+    let uncounted = GOOD
+        .replace("0s     a is asked WWW.example A without do\n", "")
+        .replace("end    a was asked once\n", "");
     assert!(play("x", &uncounted).unwrap().contains("no line says how often a was asked"));
     let idle = GOOD.replace("0s     a answers in 20ms: A 198.51.100.1 ttl 60\n", "");
     assert!(play("x", &idle).unwrap().contains("no line said what it does"));
@@ -93,13 +107,28 @@ fn an_unknown_word_is_an_error_with_its_line() {
         ("servers a b", "server a b", "x:3:", "`servers …` comes first"),
         ("servers a b", "servers", "x:3:", "with names"),
         ("a answers in 20ms: A 198.51.100.1", "a answrs in 20ms: A 198.51.100.1", "x:5:", "records"),
-        ("a answers in 20ms: A 198.51.100.1", "a answers in 20: A 198.51.100.1", "x:5:", "`20` is no duration"),
+        (
+            "a answers in 20ms: A 198.51.100.1",
+            "a answers in 20: A 198.51.100.1",
+            "x:5:",
+            "`20` is no duration",
+        ),
         ("a answers in 20ms: A 198.51.100.1", "a answers in 20ms: A 198.51.100", "x:5:", "no IPv4 address"),
         ("ttl 60\n0s     b", "tll 60\n0s     b", "x:5:", "`tll` is not understood"),
         ("198.51.100.1 ttl 60\n0s     b", "198.51.100.1\n0s     b", "x:5:", "has no ttl"),
-        ("a answers in 20ms: A 198.51.100.1 ttl 60", "a fails with magic", "x:5:", "`magic` is no way to fail"),
+        (
+            "a answers in 20ms: A 198.51.100.1 ttl 60",
+            "a fails with magic",
+            "x:5:",
+            "`magic` is no way to fail",
+        ),
         ("a answers in 20ms: A 198.51.100.1 ttl 60", "a is gone", "x:5:", "is not understood"),
-        ("alice asks WWW.example", "alice asks WWW.example AAAAA", "x:7:", "`AAAAA` is nothing that a query has"),
+        (
+            "alice asks WWW.example",
+            "alice asks WWW.example AAAAA",
+            "x:7:",
+            "`AAAAA` is nothing that a query has",
+        ),
         ("alice asks WWW.example", "alice shouts WWW.example", "x:7:", "`shouts`"),
         ("gets NOERROR", "gets NOERRROR", "x:9:", "`NOERRROR` is no response code"),
         ("gets NOERROR from a", "gets NOERROR form a", "x:9:", "`form` is nothing that a reply has"),
@@ -127,7 +156,9 @@ fn a_range_stands_for_as_many_lines() {
         end a was asked 20 times\n";
     assert_eq!(play("x", many), None);
     assert!(play("x", &many.replace("gets NOERROR for n{1..20}", "gets NOERROR for n{2..21}")).is_some());
-    assert!(play("x", &many.replace("n{1..20}.example\n5ms", "n{1..19}.example\n5ms")).unwrap().contains("x:6:"));
+    assert!(
+        play("x", &many.replace("n{1..20}.example\n5ms", "n{1..19}.example\n5ms")).unwrap().contains("x:6:")
+    );
 }
 
 #[test]

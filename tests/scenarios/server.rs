@@ -36,11 +36,7 @@ impl Cast {
 }
 
 impl Builder for Cast {
-    fn build(
-        &self,
-        spec: &ServerSpec,
-        around: &Surroundings,
-    ) -> Result<Box<dyn Transport>, TlsSetupError> {
+    fn build(&self, spec: &ServerSpec, around: &Surroundings) -> Result<Box<dyn Transport>, TlsSetupError> {
         Ok(Box::new(Line { server: self.server(&spec.name), around: around.clone() }))
     }
 }
@@ -97,7 +93,8 @@ impl Server {
         let question = query.question.as_ref()?;
         let name = question.name.to_lowercase();
         let fits = |rule: &&Rule| {
-            let is_within = |suffix: &String| name.strip_suffix('.').unwrap().ends_with(&suffix.to_lowercase());
+            let is_within =
+                |suffix: &String| name.strip_suffix('.').unwrap().ends_with(&suffix.to_lowercase());
             rule.name.as_ref().is_none_or(is_within) && rule.rtype.is_none_or(|rtype| rtype == question.rtype)
         };
         self.rules.lock().unwrap().iter().find(fits).cloned()

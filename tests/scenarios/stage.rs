@@ -75,7 +75,8 @@ impl ReplySink for Letterbox {
 
 /// Plays a script at a gateway with so many drivers of flights, and returns what does not hold, and everything that happened.
 pub fn play(script: &Script, lanes: usize) -> (Vec<Fault>, Vec<(Duration, String)>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     // Choices and jitter are the same in every run.
     fastrand::seed(8);
     runtime.block_on(async {
@@ -187,10 +188,12 @@ impl Stage {
         let letters = std::mem::take(&mut *self.letterbox.0.lock().unwrap());
         for (at, peer, note, octets) in letters {
             let from = match note.upstream {
-                Some(id) => self.core.upstreams().iter().find(|upstream| upstream.id() == id).map_or_else(
-                    || note.source.label().to_owned(),
-                    |upstream| upstream.name().to_owned(),
-                ),
+                Some(id) => self
+                    .core
+                    .upstreams()
+                    .iter()
+                    .find(|upstream| upstream.id() == id)
+                    .map_or_else(|| note.source.label().to_owned(), |upstream| upstream.name().to_owned()),
                 None => note.source.label().to_owned(),
             };
             self.hear(at, usize::from(peer.port()), from, octets);

@@ -39,7 +39,8 @@ fn replies(script: &Script, log: &Log) -> Vec<Fault> {
                 && reply.name.as_ref().is_none_or(|name| *name == asked.ask.name)
                 && reply.rtype.is_none_or(|rtype| rtype == asked.ask.rtype)
         };
-        let found = (0..log.heard.len()).find(|place| !claimed.contains(place) && of_this(&log.heard[*place]));
+        let found =
+            (0..log.heard.len()).find(|place| !claimed.contains(place) && of_this(&log.heard[*place]));
         let Some(place) = found else {
             faults.push(Fault::new(step.line, format!("{client} gets nothing")));
             continue;
@@ -144,7 +145,10 @@ fn form(heard: &Heard, log: &Log) -> Vec<Fault> {
         (heard.message.flags & 0x8000 != 0, "not marked as a response"),
         (heard.message.flags & 0x0080 != 0, "RA is not set"),
         (heard.message.flags & 0x0110 == query.flags & 0x0110, "RD and CD are not the client's"),
-        (heard.message.opt.is_some() == query.opt.is_some(), "EDNS to who did not ask for it, or none to who did"),
+        (
+            heard.message.opt.is_some() == query.opt.is_some(),
+            "EDNS to who did not ask for it, or none to who did",
+        ),
         (heard.message.additional.is_empty(), "records in the additional section"),
         (heard.message.option(OPTION_PADDING).is_none(), "padding"),
     ];
@@ -160,11 +164,14 @@ fn queries_of(script: &Script, server: &str, queries: &[Query], start: Instant) 
     let mut counted = false;
     for step in &script.steps {
         match &step.action {
-            Action::Count { server: of, what: Tally::Asked, .. } if of == server && step.when == When::End => {
+            Action::Count { server: of, what: Tally::Asked, .. }
+                if of == server && step.when == When::End =>
+            {
                 counted = true;
             }
             Action::IsAsked { server: of, query } if of == server => {
-                let free = |place: &usize| !claimed.contains(place) && is_about(query, &users[*place].message);
+                let free =
+                    |place: &usize| !claimed.contains(place) && is_about(query, &users[*place].message);
                 let is_in_time =
                     |place: &usize| users[*place].at.saturating_duration_since(start) >= step.when.from();
                 let found = (0..users.len()).filter(free).find(is_in_time);
@@ -174,16 +181,19 @@ fn queries_of(script: &Script, server: &str, queries: &[Query], start: Instant) 
                 };
                 claimed.insert(place);
                 let seen = users[place];
-                faults.extend(properties(query, &seen.message).into_iter().map(|text| {
-                    Fault::new(step.line, format!("{server} is asked {text}"))
-                }));
+                faults.extend(
+                    properties(query, &seen.message)
+                        .into_iter()
+                        .map(|text| Fault::new(step.line, format!("{server} is asked {text}"))),
+                );
                 faults.extend(time(step, seen.at.saturating_duration_since(start), server));
             }
             _ => {}
         }
     }
     if !counted && claimed.len() < users.len() {
-        let text = format!("no line says how often {server} was asked (end {server} was asked …): {}", users.len());
+        let text =
+            format!("no line says how often {server} was asked (end {server} was asked …): {}", users.len());
         faults.push(Fault::new(0, text));
     }
     if users.iter().any(|query| !query.was_expected) {
@@ -208,9 +218,8 @@ fn properties(awaited: &Asked, seen: &Message) -> Vec<String> {
         (awaited.padded, seen.option(OPTION_PADDING).is_some(), "padding"),
     ];
     let wrong = flags.iter().filter(|(awaited, seen, _)| awaited.is_some_and(|awaited| awaited != *seen));
-    let mut wrong: Vec<_> = wrong
-        .map(|(_, seen, name)| format!("{} {name}", if *seen { "with" } else { "without" }))
-        .collect();
+    let mut wrong: Vec<_> =
+        wrong.map(|(_, seen, name)| format!("{} {name}", if *seen { "with" } else { "without" })).collect();
     if let Some(subnet) = &awaited.subnet
         && subnet.as_deref() != seen.option(OPTION_ECS)
     {
@@ -223,7 +232,8 @@ fn properties(awaited: &Asked, seen: &Message) -> Vec<String> {
 pub fn describe(heard: &Heard, log: &Log) -> String {
     let asked = &log.asked[heard.asked];
     let message = &heard.message;
-    let mut text = format!("{} for {} {}", rcode_name(message.rcode()), asked.ask.name, rtype_name(asked.ask.rtype));
+    let mut text =
+        format!("{} for {} {}", rcode_name(message.rcode()), asked.ask.name, rtype_name(asked.ask.rtype));
     text += &format!(" from {}", heard.from);
     if let Some((code, reason)) = message.ede() {
         text += &format!(" ede {code} \"{reason}\"");
