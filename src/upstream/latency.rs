@@ -132,10 +132,14 @@ impl Measured {
     }
 }
 
-/// Returns the weight that something of `at` has left.
+/// Returns the weight that something of `at` has left: e^-x as (e^-x/8)^8, near enough and without the 300 kB of the
+/// mathematics library.
 fn remains(at: Instant, now: Instant) -> f64 {
-    let age = now.saturating_duration_since(at).as_secs_f64();
-    (-age / DECAY.as_secs_f64()).exp()
+    let x = now.saturating_duration_since(at).as_secs_f64() / DECAY.as_secs_f64() / 8.0;
+    let eighth = 1.0 / (1.0 + x * (1.0 + x / 2.0 * (1.0 + x / 3.0)));
+    let quarter = eighth * eighth;
+    let half = quarter * quarter;
+    half * half
 }
 
 /// Returns seconds as a duration; what is no number is zero.
