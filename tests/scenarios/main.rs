@@ -9,6 +9,7 @@
     clippy::cast_possible_truncation,
     reason = "a broken assumption must end a test"
 )]
+#![allow(clippy::excessive_nesting, reason = "the reader of messages follows pointers in a loop")]
 #![allow(
     missing_docs,
     unreachable_pub,

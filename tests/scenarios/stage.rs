@@ -60,16 +60,30 @@ pub struct Heard {
     pub message: Message,
 }
 
-/// Where replies arrive: when, to which query, with which note.
+/// Where replies arrive.
 #[derive(Debug, Default)]
-struct Letterbox(Mutex<Vec<(Instant, SocketAddr, ReplyNote, Vec<u8>)>>);
+struct Letterbox(Mutex<Vec<Letter>>);
+
+/// A reply on its way to its client.
+#[derive(Debug)]
+struct Letter {
+    at: Instant,
+    /// Its port is the place of the query.
+    peer: SocketAddr,
+    note: ReplyNote,
+    octets: Vec<u8>,
+}
 
 impl ReplySink for Letterbox {
     fn send(&self, batch: &ReplyBatch) {
-        let now = clock::now();
-        let replies = batch.iter().zip(batch.notes());
-        let replies = replies.map(|((client, octets), (note, _))| (now, client.peer, note, octets.to_vec()));
-        self.0.lock().unwrap().extend(replies);
+        let at = clock::now();
+        let letters = batch.iter().zip(batch.notes()).map(|((client, octets), (note, _))| Letter {
+            at,
+            peer: client.peer,
+            note,
+            octets: octets.to_vec(),
+        });
+        self.0.lock().unwrap().extend(letters);
     }
 }
 
@@ -186,7 +200,7 @@ impl Stage {
             tokio::task::yield_now().await;
         }
         let letters = std::mem::take(&mut *self.letterbox.0.lock().unwrap());
-        for (at, peer, note, octets) in letters {
+        for Letter { at, peer, note, octets } in letters {
             let from = match note.upstream {
                 Some(id) => self
                     .core

@@ -188,7 +188,9 @@ fn queries_of(script: &Script, server: &str, queries: &[Query], start: Instant) 
                 );
                 faults.extend(time(step, seen.at.saturating_duration_since(start), server));
             }
-            _ => {}
+            Action::IsAsked { .. } | Action::Count { .. } | Action::Gets { .. } | Action::Ask { .. } => {}
+            Action::Behave { .. } | Action::State { .. } | Action::Counter { .. } => {}
+            Action::Reload { .. } | Action::Stop | Action::Network => {}
         }
     }
     if !counted && claimed.len() < users.len() {
