@@ -283,7 +283,8 @@ impl Resolver {
             [only] => only.misses(admitted),
             several => {
                 for (lane, inbox) in several.iter().enumerate() {
-                    let its = |(pending, ..): &mut (Pending, Waiter, Permit)| self.lane_of(pending.hash) == lane;
+                    let its =
+                        |(pending, ..): &mut (Pending, Waiter, Permit)| self.lane_of(pending.hash) == lane;
                     inbox.misses(admitted.extract_if(.., its).collect());
                 }
             }

@@ -11,8 +11,8 @@
 
 use super::dial::{Dial, TcpDial};
 use super::idle::Closer;
-use super::mux::{Arrival, Mux};
 use super::lanes;
+use super::mux::{Arrival, Mux};
 use super::pool::{Connection, Connector, Job, Outlet, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
@@ -345,11 +345,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 mod tests {
     use super::super::TransportError;
     use super::super::idle::IDLE;
+    use super::super::pool::Pool;
     use super::super::rehearsal::{
         Authority, Door, Identity, Log, NAME, Peer, PipeDial, answer_to, dot_endpoint, pipes, query, settle,
         surroundings, with_id,
     };
-    use super::super::pool::Pool;
     use super::*;
     use crate::config::settings::Limits;
     use crate::wire::response::ResponseFault;
