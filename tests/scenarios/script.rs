@@ -83,7 +83,7 @@ pub enum Tally {
     Probed,
     /// Starts afresh: its connections are given up.
     Reset,
-    /// It is put away by a reload.
+    /// A reload lets go of it.
     Drained,
 }
 

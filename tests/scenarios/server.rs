@@ -50,7 +50,7 @@ pub struct Server {
     pub queries: Mutex<Vec<Query>>,
     /// How often it was to start afresh.
     pub resets: watch::Sender<u64>,
-    /// How often it was put away.
+    /// How often the gateway let go of it.
     pub drains: Mutex<u64>,
 }
 
@@ -178,9 +178,7 @@ impl Transport for Line {
         self.around.tasks.spawn_on(serving, &self.around.runtime);
     }
     fn warm(&self) {}
-    fn drain(&self) {
-        *self.server.drains.lock().unwrap() += 1;
-    }
+    fn drain(&self) {}
     fn reset(&self) {
         self.server.resets.send_modify(|resets| *resets += 1);
     }
@@ -192,6 +190,13 @@ impl Transport for Line {
     }
     fn handshakes(&self) -> (u64, u64) {
         (0, 0)
+    }
+}
+
+impl Drop for Line {
+    /// A way to a server drains when it is dropped.
+    fn drop(&mut self) {
+        *self.server.drains.lock().unwrap() += 1;
     }
 }
 
