@@ -8,7 +8,7 @@ use veildns::config::keys::KEYS;
 use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 12] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -20,6 +20,7 @@ const TEXTS: [&str; 11] = [
     "docs/performance.md",
     "docs/privacy.md",
     "docs/troubleshooting.md",
+    "tests/scenarios/README.md",
 ];
 
 /// The root of the repository.

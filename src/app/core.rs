@@ -36,6 +36,8 @@ pub struct Core {
     bootstrap: Arc<Bootstrap>,
     /// At which time certificates are judged.
     time: Arc<CertificateClock>,
+    /// Makes the ways to servers.
+    transports: Arc<dyn transport::Builder>,
     /// Where what outlives a restart is kept.
     state_dir: Option<PathBuf>,
     /// Every task of the upstream side.
@@ -88,6 +90,16 @@ pub struct Prepared {
 impl Core {
     /// Makes the parts that need no runtime. Until `start` every query is told that we are not ready.
     pub fn new(settings: &Settings, telemetry: Arc<Telemetry>, lanes: usize) -> Arc<Self> {
+        Self::with_transports(settings, telemetry, lanes, Arc::new(transport::Protocols))
+    }
+
+    /// As `new`, with other ways to servers than the protocols we speak.
+    pub fn with_transports(
+        settings: &Settings,
+        telemetry: Arc<Telemetry>,
+        lanes: usize,
+        transports: Arc<dyn transport::Builder>,
+    ) -> Arc<Self> {
         let cache = Arc::new(Cache::new(&settings.cache, crate::clock::now()));
         let snapshot = Snapshot::new(settings, Vec::new());
         let (bootstrap, time) = (Bootstrap::new(), CertificateClock::default());
@@ -103,6 +115,7 @@ impl Core {
             telemetry,
             bootstrap: Arc::new(bootstrap),
             time: Arc::new(time),
+            transports,
             state_dir,
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
@@ -180,7 +193,7 @@ impl Core {
             limits: Arc::new(settings.limits.clone()),
             bounds: Arc::clone(self.telemetry.bounds()),
         };
-        let transport = transport::build(spec, &around).map_err(fail)?;
+        let transport = self.transports.build(spec, &around).map_err(fail)?;
         let counters = self.telemetry.upstream(&spec.name);
         Ok((key, Arc::new(Upstream::new(Arc::clone(spec), transport, counters))))
     }

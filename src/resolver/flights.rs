@@ -212,15 +212,16 @@ impl Flights {
             .as_ref()
             .map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref()));
         let names_network = matches!(option, SubnetOption::Content(_));
+        let entry = snapshot.groups.get(group)?;
         let query = UpstreamQuery {
             question: QuestionRef::parse(&question)?,
             dnssec_ok: variant.dnssec_ok,
             checking_disabled: variant.checking_disabled,
             subnet: option,
-            padding: snapshot.padding,
+            padding: entry.padding,
         }
         .build();
-        let attempts = Attempts::start(&snapshot.groups.get(group)?.group, fastrand::u64(..), now);
+        let attempts = Attempts::start(&entry.group, fastrand::u64(..), now);
         let deadline = now + snapshot.query_timeout;
         Some(Flight {
             snapshot,

@@ -6,7 +6,7 @@ pub mod export;
 mod histogram;
 pub mod logging;
 pub mod outcome;
-mod page;
+pub mod page;
 mod process;
 mod query_line;
 pub mod query_log;

@@ -25,7 +25,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 ///
 /// # Errors
 /// None that can be helped: writing into memory fails only when a metric refuses to be written.
-pub(super) fn text(telemetry: &Telemetry, readings: Readings) -> Result<String, fmt::Error> {
+pub fn text(telemetry: &Telemetry, readings: Readings) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Page {
         totals: telemetry.totals(),

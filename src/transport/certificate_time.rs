@@ -36,6 +36,13 @@ pub struct WrongClock {
     known: SystemTime,
 }
 
+impl WrongClock {
+    /// Says what the clock shows, and a time that is past for certain.
+    pub fn new(says: SystemTime, known: SystemTime) -> Self {
+        Self { says, known }
+    }
+}
+
 impl Default for CertificateClock {
     /// Takes the system's clock and the date of the build.
     fn default() -> Self {
@@ -100,7 +107,7 @@ impl CertificateClock {
             return error;
         }
         let known = UNIX_EPOCH + Duration::from_secs(known);
-        CertificateError::Other(OtherError(Arc::new(WrongClock { says, known }))).into()
+        CertificateError::Other(OtherError(Arc::new(WrongClock::new(says, known)))).into()
     }
 }
 

@@ -373,6 +373,33 @@ pub fn build(spec: &ServerSpec, around: &Surroundings) -> Result<Box<dyn Transpo
     }
 }
 
+/// Makes the transports of servers. Scenarios put servers that follow a script in the place of [`Protocols`].
+pub trait Builder: Debug + Send + Sync {
+    /// Makes the transport of a server.
+    ///
+    /// # Errors
+    /// As for [`build`].
+    fn build(
+        &self,
+        spec: &ServerSpec,
+        around: &Surroundings,
+    ) -> Result<Box<dyn Transport>, tls::TlsSetupError>;
+}
+
+/// The protocols that this program speaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocols;
+
+impl Builder for Protocols {
+    fn build(
+        &self,
+        spec: &ServerSpec,
+        around: &Surroundings,
+    ) -> Result<Box<dyn Transport>, tls::TlsSetupError> {
+        build(spec, around)
+    }
+}
+
 /// How long past its deadline a transport may complete before `exchange` stops waiting: transports keep deadlines coarsely.
 const LATENESS: Duration = Duration::from_millis(500);
 
