@@ -64,7 +64,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         let _inside = runtime.enter();
         let signals = Signals::new().map_err(RunError::Signals)?;
         // Before anything listens: what cannot be had is said at once.
-        let socket = take_socket(&settings.control)?;
+        let socket = take_socket(&settings.control, sharing)?;
         let gateway = Gateway::take_over(settings, telemetry, runtime.handle(), handover)?;
         let inside = Arc::new(Inside::new(&gateway, log.clone()));
         let socket = serve_socket(socket, &inside, runtime.handle());
@@ -84,13 +84,16 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
 }
 
 /// Takes the control socket, if there is to be one. Only one that the operator wrote has to be had.
-fn take_socket(setting: &settings::ControlSocket) -> Result<Option<(UnixListener, SocketFile)>, SocketError> {
+fn take_socket(
+    setting: &settings::ControlSocket,
+    sharing: Sharing,
+) -> Result<Option<(UnixListener, SocketFile)>, SocketError> {
     match socket::place(setting) {
         Place::Nowhere => Ok(None),
-        Place::Written(path) => bind(&path).map(Some),
-        Place::Usual(path) => {
-            Ok(bind(&path).inspect_err(|error| warn!(error = super::chain(error), "no control socket")).ok())
-        }
+        Place::Written(path) => bind(&path, sharing).map(Some),
+        Place::Usual(path) => Ok(bind(&path, sharing)
+            .inspect_err(|error| warn!(error = super::chain(error), "no control socket"))
+            .ok()),
     }
 }
 

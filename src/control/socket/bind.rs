@@ -2,6 +2,7 @@
 //! one, and removed at the end. What is said over it is not its matter.
 
 use crate::app::error::PathFault;
+use crate::listener::handover::Sharing;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -52,15 +53,19 @@ pub(in crate::control) struct SocketFile {
     identity: (u64, u64),
 }
 
-/// Makes a socket and its file.
+/// Makes a socket and its file. Beside a running gateway of ours (`Sharing::Ours`) it takes the name from that one's, which
+/// goes on without.
 ///
 /// # Errors
 /// A process that answers there, something else that is there, or the system.
-pub(in crate::control) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+pub(in crate::control) fn bind(
+    path: &Path,
+    sharing: Sharing,
+) -> Result<(UnixListener, SocketFile), SocketError> {
     let system = |source| SocketError::System { path: path.to_owned(), source };
     let listener = match listen(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            clear(path)?;
+            clear(path, sharing)?;
             listen(path).map_err(system)?
         }
         other => other.map_err(system)?,
@@ -84,8 +89,8 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(OwnedFd::from(socket)))
 }
 
-/// Removes what a dead process left behind, and nothing else.
-fn clear(path: &Path) -> Result<(), SocketError> {
+/// Removes what a dead process left behind, or one that is to be followed; nothing else.
+fn clear(path: &Path, sharing: Sharing) -> Result<(), SocketError> {
     let system = |source| SocketError::System { path: path.to_owned(), source };
     let file = fs::symlink_metadata(path).map_err(system)?;
     if !file.file_type().is_socket() {
@@ -98,6 +103,7 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(system(error)),
+        Ok(_) if sharing == Sharing::Ours => fs::remove_file(path).map_err(system),
         Ok(_) | Err(_) => Err(SocketError::InUse { path: path.to_owned() }),
     }
 }
@@ -139,10 +145,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_successor_takes_the_name_and_keeps_it_when_the_predecessor_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let first = bind(&path, Sharing::Nobody).unwrap();
+        let (second, _file) = bind(&path, Sharing::Ours).unwrap();
+        drop(first);
+        let _client = UnixStream::connect(&path).unwrap();
+        second.set_nonblocking(false).unwrap();
+        second.accept().unwrap();
+    }
+
+    #[test]
     fn the_file_is_its_owners_alone_and_goes_with_the_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let (listener, file) = bind(&path).unwrap();
+        let (listener, file) = bind(&path, Sharing::Nobody).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
@@ -156,8 +174,8 @@ mod tests {
         // A listener that goes without its file is what a killed process leaves behind.
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let (listener, _file) = bind(&path).unwrap();
-        assert!(matches!(bind(&path), Err(SocketError::InUse { .. })));
+        let (listener, _file) = bind(&path, Sharing::Nobody).unwrap();
+        assert!(matches!(bind(&path, Sharing::Nobody), Err(SocketError::InUse { .. })));
         UnixStream::connect(&path).expect("the first one is still there");
         drop(listener);
     }
@@ -167,7 +185,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(bind(&path), Err(SocketError::NotASocket { .. })));
+        assert!(matches!(bind(&path, Sharing::Nobody), Err(SocketError::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -175,7 +193,7 @@ mod tests {
     fn a_file_that_took_its_place_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let (_listener, file) = bind(&path).unwrap();
+        let (_listener, file) = bind(&path, Sharing::Nobody).unwrap();
         fs::rename(&path, folder.path().join("old")).unwrap();
         let other = UnixListener::bind(&path).unwrap();
         drop(file);
@@ -186,7 +204,7 @@ mod tests {
     #[test]
     fn a_missing_directory_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let error = bind(&folder.path().join("no/s")).unwrap_err();
+        let error = bind(&folder.path().join("no/s"), Sharing::Nobody).unwrap_err();
         assert!(error.to_string().contains("make the directory"), "{error}");
     }
 }

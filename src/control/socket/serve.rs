@@ -157,6 +157,7 @@ mod tests {
     use crate::config::from_text;
     use crate::control::socket::bind::bind;
     use crate::control::socket::protocol::decode_answer;
+    use crate::listener::handover::Sharing;
     use crate::telemetry::counters::Telemetry;
     use crate::telemetry::logging::LogHandle;
     use std::path::{Path, PathBuf};
@@ -174,7 +175,7 @@ mod tests {
             let text = "listen = [\"127.0.0.1:0\"]\nupstreams = [\"tls://127.0.0.1:1\"]\nworkers = 1";
             let settings = from_text(text, folder.path()).unwrap();
             let gateway = Gateway::start(settings, Telemetry::new(), control).unwrap();
-            let (listener, file) = bind(&folder.path().join("s")).unwrap();
+            let (listener, file) = bind(&folder.path().join("s"), Sharing::Nobody).unwrap();
             let inside = Arc::new(Inside::new(&gateway, LogHandle::default()));
             let socket = ControlSocket::serve(listener, file, inside, control).unwrap();
             Self { gateway, socket, folder }
