@@ -19,6 +19,7 @@ mod outbox;
 pub mod permits;
 pub mod route;
 pub mod snapshot;
+mod stragglers;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -275,8 +276,11 @@ impl Resolver {
         let mut admitted = Vec::with_capacity(misses.len());
         for (pending, waiter) in misses.drain(..) {
             match self.permits.acquire(waiter.client.peer.ip()) {
-                Some(permit) => admitted.push((pending, waiter, permit)),
-                None => self.turn_away(&pending, &waiter),
+                Ok(permit) => admitted.push((pending, waiter, permit)),
+                Err(bound) => {
+                    self.telemetry.bounds().reached(bound);
+                    self.turn_away(&pending, &waiter);
+                }
             }
         }
         match &self.inboxes[..] {
@@ -292,10 +296,10 @@ impl Resolver {
     }
 
     /// Returns the lane of a question.
-    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
     fn lane_of(&self, hash: u64) -> usize {
         // Not the bits by which tables of flights place them.
-        (hash >> 32) as usize % self.inboxes.len()
+        let [_, _, high, low, ..] = hash.to_be_bytes();
+        usize::from(u16::from_be_bytes([high, low])) % self.inboxes.len()
     }
 
     /// Returns the inbox of a question's lane.

@@ -1,10 +1,11 @@
 //! Counters: a block per thread, mostly written by that one, summed when the page is asked for; and one per server.
 //! All adds are relaxed: a page may be a query behind, it never goes backwards. How they look on the page is `page`'s.
 
+use super::bounds::Bounds;
 use super::histogram::{Histogram, Reading};
 use super::outcome::{Outcome, Source};
 use super::query_log::{QueryLogSlot, Target};
-use crate::config::settings::QueryLog;
+use crate::config::settings::{LogSettings, QueryLog};
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
 use crate::wire::query::ClientTransport;
@@ -22,6 +23,8 @@ pub struct Telemetry {
     blocks: Mutex<Vec<Arc<Block>>>,
     /// By name, so that counters survive a reload.
     upstreams: Mutex<BTreeMap<String, Arc<UpstreamCounters>>>,
+    /// How often bounds were reached.
+    bounds: Arc<Bounds>,
     /// The query log, if it is on.
     query_log: QueryLogSlot,
     /// When this was made, which is when the process began to matter.
@@ -34,6 +37,7 @@ impl Telemetry {
         Arc::new(Self {
             blocks: Mutex::default(),
             upstreams: Mutex::default(),
+            bounds: Arc::default(),
             query_log: QueryLogSlot::default(),
             started: crate::clock::wall(),
         })
@@ -44,23 +48,23 @@ impl Telemetry {
     ///
     /// # Errors
     /// A file that cannot be opened; the present log then stays.
-    pub fn open_query_log(&self, log: &QueryLog, queue: usize) -> io::Result<()> {
-        match log {
+    pub fn open_query_log(&self, log: &LogSettings, queue: usize) -> io::Result<()> {
+        match &log.queries {
             QueryLog::Off => self.query_log.close(),
-            QueryLog::Stdout => self.query_log.replace(Target::stdout(), queue)?,
-            QueryLog::File(path) => self.query_log.replace(Target::file(path)?, queue)?,
+            QueryLog::Stdout => self.query_log.replace(Target::stdout(), log.query_lines, queue)?,
+            QueryLog::File(path) => self.query_log.replace(Target::file(path)?, log.query_lines, queue)?,
         }
         Ok(())
     }
 
-    /// Finds out whether the query log of these settings could be opened; changes nothing but that its file exists then.
+    /// Finds out whether the query log of these settings could be opened; changes nothing.
     ///
     /// # Errors
     /// A file that cannot be opened.
     pub fn try_query_log(log: &QueryLog) -> io::Result<()> {
         match log {
             QueryLog::Off | QueryLog::Stdout => Ok(()),
-            QueryLog::File(path) => Target::file(path).map(drop),
+            QueryLog::File(path) => Target::try_file(path),
         }
     }
 
@@ -79,6 +83,11 @@ impl Telemetry {
     /// Returns the counters of the server of this name; made at first use, kept for ever (bounded by the configuration).
     pub fn upstream(&self, name: &str) -> Arc<UpstreamCounters> {
         Arc::clone(lock(&self.upstreams).entry(name.to_owned()).or_default())
+    }
+
+    /// Returns the counts of bounds that were reached.
+    pub fn bounds(&self) -> &Arc<Bounds> {
+        &self.bounds
     }
 
     /// Returns the place of the query log.
@@ -337,11 +346,17 @@ pub struct UpstreamCounters {
     faults: [AtomicU64; ResponseFault::ALL.len()],
     /// Queries that left unencrypted.
     plaintext: AtomicU64,
+    /// Queries it was asked because another server was slow.
+    hedges: AtomicU64,
+    /// Those that it answered first.
+    hedges_won: AtomicU64,
+    /// Queries it was asked again on a fresh connection.
+    repeated: AtomicU64,
 }
 
 /// The `outcome` labels: "ok", "rcode" and "invalid" are ours, the others `TransportError::label`'s. The last one takes
 /// what is not listed.
-pub(super) const OUTCOMES: [&str; 15] = [
+pub(super) const OUTCOMES: [&str; 16] = [
     "ok",
     "rcode",
     "invalid",
@@ -355,6 +370,7 @@ pub(super) const OUTCOMES: [&str; 15] = [
     "http",
     "mismatch",
     "overloaded",
+    "exhausted",
     "shutting_down",
     "other",
 ];
@@ -386,6 +402,21 @@ impl UpstreamCounters {
         self.plaintext.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a query that it was asked because another server was slow.
+    pub fn hedged(&self) {
+        self.hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one of those that it answered first.
+    pub fn hedge_won(&self) {
+        self.hedges_won.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a query that it was asked again on a fresh connection, because the one before fell silent.
+    pub fn repeated(&self) {
+        self.repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts the end of an attempt.
     fn ended(&self, label: &str) {
         let place = OUTCOMES.iter().position(|known| *known == label).unwrap_or(OUTCOMES.len() - 1);
@@ -410,6 +441,21 @@ impl UpstreamCounters {
         let mut reading = Reading::default();
         self.latency.add_to(&mut reading);
         reading
+    }
+
+    /// Returns the number of queries it was asked because another server was slow.
+    pub(crate) fn hedges(&self) -> u64 {
+        self.hedges.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many of those it answered first.
+    pub(crate) fn hedges_won(&self) -> u64 {
+        self.hedges_won.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of queries it was asked again on a fresh connection.
+    pub(crate) fn repetitions(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
     }
 
     /// Returns the number of queries that left unencrypted.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Transport ── Pool ─┬─ queue   what waits, who takes it, when to dial
+//!                    ├─ vigil   which connection is too silent; twins: a query that was asked on two
 //!                    ├─ dot     framed messages over TLS, by the ID table of mux; plain shares it over TCP
 //!                    └─ doh     HTTP/2
 //!                       dial ── tls   streams for both; certificate_time judges dates
@@ -17,14 +18,18 @@ pub mod dot;
 mod idle;
 mod lanes;
 pub mod mux;
+mod phase;
 pub mod plain;
 pub mod pool;
 mod queue;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 pub mod tls;
+mod twins;
+mod vigil;
 
 use crate::config::settings::{Endpoint, Limits, ServerSpec};
+use crate::telemetry::bounds::Bounds;
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
 use certificate_time::WrongClock;
@@ -98,6 +103,10 @@ impl Debug for Ticket {
 pub trait CompletionSink: Send + Sync {
     /// Takes the outcome of the query whose ticket was made with `id`.
     fn completed(&self, id: u64, outcome: Result<Received, TransportError>);
+
+    /// Hears, before the outcome, that the connection the query is on has fallen silent and that it was asked again on a fresh
+    /// one: who knows another server may ask that too. The connection is at fault, not yet the server.
+    fn doubted(&self, _id: u64) {}
 }
 
 /// A server's message. Not validated beyond what was needed to match it to its query.
@@ -123,6 +132,10 @@ pub trait Transport: Debug + Send + Sync {
     fn reset(&self);
     /// Returns how many connections are open, those that only finish their own included.
     fn connections(&self) -> usize;
+    /// Returns how many queries wait for a connection: the most that any one queue holds.
+    fn waiting(&self) -> usize {
+        0
+    }
     /// What the last successful handshake showed.
     fn last_handshake(&self) -> Option<Handshake>;
     /// Counters of handshakes since start: (full, resumed).
@@ -164,6 +177,13 @@ pub enum TransportError {
     Connect {
         /// The last address tried.
         address: SocketAddr,
+        /// What the system said.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// This machine gave no socket, port or memory to ask with.
+    #[error("this machine has no means left to open a connection")]
+    Exhausted {
         /// What the system said.
         #[source]
         error: Arc<io::Error>,
@@ -253,6 +273,16 @@ pub enum Blame {
 }
 
 impl TransportError {
+    /// Explains why a socket to `address` could not be had or connected: the path's fault, or this machine's.
+    fn connecting(address: SocketAddr, error: io::Error) -> Self {
+        /// Linux: too many open files, of the system and of this process; no buffer space.
+        const EXHAUSTED: [i32; 3] = [23, 24, 105];
+        let is_ours = error.kind() == io::ErrorKind::OutOfMemory
+            || error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code));
+        let error = Arc::new(error);
+        if is_ours { Self::Exhausted { error } } else { Self::Connect { address, error } }
+    }
+
     /// Says whose fault it is: health counts only the server's and the path's.
     pub fn blame(&self) -> Blame {
         match self {
@@ -269,7 +299,7 @@ impl TransportError {
             | Self::BodyTooLarge
             | Self::Http2 { .. }
             | Self::Mismatch(_) => Blame::Server,
-            Self::Overloaded => Blame::Us,
+            Self::Overloaded | Self::Exhausted { .. } => Blame::Us,
             Self::ShuttingDown => Blame::Nobody,
         }
     }
@@ -301,6 +331,7 @@ impl TransportError {
             Self::HttpStatus { .. } | Self::ContentType | Self::BodyTooLarge | Self::Http2 { .. } => "http",
             Self::Mismatch(_) => "mismatch",
             Self::Overloaded => "overloaded",
+            Self::Exhausted { .. } => "exhausted",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -325,6 +356,8 @@ pub struct Surroundings {
     pub connect_timeout: Duration,
     /// The bounds of the design.
     pub limits: Arc<Limits>,
+    /// Where it is counted that one of them was reached.
+    pub bounds: Arc<Bounds>,
 }
 
 /// Makes the transport of a server: the one registry of protocols.
@@ -337,6 +370,33 @@ pub fn build(spec: &ServerSpec, around: &Surroundings) -> Result<Box<dyn Transpo
         Endpoint::Doh { .. } => doh::build(spec, around),
         Endpoint::PlainUdp { address } => Ok(plain::udp(*address, around)),
         Endpoint::PlainTcp { address } => Ok(plain::tcp(*address, around)),
+    }
+}
+
+/// Makes the transports of servers. Scenarios put servers that follow a script in the place of [`Protocols`].
+pub trait Builder: Debug + Send + Sync {
+    /// Makes the transport of a server.
+    ///
+    /// # Errors
+    /// As for [`build`].
+    fn build(
+        &self,
+        spec: &ServerSpec,
+        around: &Surroundings,
+    ) -> Result<Box<dyn Transport>, tls::TlsSetupError>;
+}
+
+/// The protocols that this program speaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocols;
+
+impl Builder for Protocols {
+    fn build(
+        &self,
+        spec: &ServerSpec,
+        around: &Surroundings,
+    ) -> Result<Box<dyn Transport>, tls::TlsSetupError> {
+        build(spec, around)
     }
 }
 

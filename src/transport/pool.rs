@@ -5,8 +5,10 @@
 
 use super::idle::Closer;
 use super::queue::{Nudge, Queue, SWEEP_INTERVAL, Step};
+use super::vigil::Pace;
 use super::{Exchange, Handshake, Surroundings, Ticket, Transport, TransportError};
 use crate::clock;
+use crate::telemetry::bounds::{Bound, Bounds};
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::future::Future;
@@ -67,8 +69,38 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
     /// Where its completion goes.
     pub(crate) ticket: Ticket,
-    /// It was on a connection that ended under it.
+    /// It was on a connection that ended under it or fell silent.
     pub(crate) retried: bool,
+    /// When it was written.
+    pub(crate) sent_at: Option<Instant>,
+}
+
+impl Job {
+    /// Makes one that was not sent yet.
+    fn new(exchange: Exchange) -> Self {
+        let Exchange { query, deadline, ticket, .. } = exchange;
+        Self { query, deadline, ticket, retried: false, sent_at: None }
+    }
+
+    /// Makes a second one, for a fresh connection; the first answer to either counts. None for one that was retried before.
+    pub(super) fn again(&mut self) -> Option<Self> {
+        if std::mem::replace(&mut self.retried, true) {
+            return None;
+        }
+        let ticket = self.ticket.share();
+        Some(Self {
+            query: self.query.clone(),
+            deadline: self.deadline,
+            ticket,
+            retried: true,
+            sent_at: None,
+        })
+    }
+
+    /// Returns how long its answer took, which comes now.
+    pub(crate) fn latency(&self, now: Instant) -> Duration {
+        self.sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
 }
 
 /// What the queue had.
@@ -97,6 +129,7 @@ impl<C: Connector> Pool<C> {
             keeper: Notify::new(),
             queue_limit: around.limits.pool_queue,
             connection_limit: around.limits.max_connections.max(1),
+            bounds: Arc::clone(&around.bounds),
         });
         let keeper = Keeper { shared: Arc::clone(&shared), connector, around: around.clone() };
         around.tasks.spawn_on(keeper.run(), &around.runtime);
@@ -109,8 +142,7 @@ impl<C: Connector> Pool<C> {
         if !queue.is_taking() || queue.refusal(self.shared.queue_limit, clock::now).is_some() {
             return Err(exchange);
         }
-        let Exchange { query, deadline, ticket, .. } = exchange;
-        let nudge = queue.push(Job { query, deadline, ticket, retried: false });
+        let nudge = queue.push(Job::new(exchange));
         drop(queue);
         self.shared.act(nudge);
         Ok(())
@@ -119,13 +151,15 @@ impl<C: Connector> Pool<C> {
 
 impl<C: Connector> Transport for Pool<C> {
     fn submit(&self, exchange: Exchange) {
-        let Exchange { query, deadline, ticket, .. } = exchange;
         let mut queue = self.shared.lock();
         if let Some(error) = queue.refusal(self.shared.queue_limit, clock::now) {
             drop(queue);
-            return ticket.complete(Err(error));
+            if matches!(error, TransportError::Overloaded) {
+                self.shared.bounds.reached(Bound::PoolQueue);
+            }
+            return exchange.ticket.complete(Err(error));
         }
-        let nudge = queue.push(Job { query, deadline, ticket, retried: false });
+        let nudge = queue.push(Job::new(exchange));
         drop(queue);
         self.shared.act(nudge);
     }
@@ -148,6 +182,10 @@ impl<C: Connector> Transport for Pool<C> {
 
     fn connections(&self) -> usize {
         self.shared.lock().connections()
+    }
+
+    fn waiting(&self) -> usize {
+        self.shared.lock().waiting()
     }
 
     fn last_handshake(&self) -> Option<Handshake> {
@@ -199,7 +237,11 @@ impl Outlet {
         } else {
             (Poll::Pending, queue.park(self.number, room, cx.waker()))
         };
+        let lacks_room = room == 0 && queue.waiting() > 0;
         drop(queue);
+        if lacks_room {
+            self.shared.bounds.reached(Bound::DotStreams);
+        }
         self.shared.act(nudge);
         complete_all(expired, &TransportError::Timeout);
         taken
@@ -230,6 +272,33 @@ impl Outlet {
             Ok(nudge) => self.shared.act(nudge),
             Err(job) => job.ticket.complete(Err(TransportError::Closed)),
         }
+    }
+
+    /// The connection has fallen silent: it gets no more jobs until [`Self::trust`], and those that wait on it are asked again on
+    /// a fresh one besides, each once in its life. Returns how many were.
+    pub(crate) fn doubt<'a>(&self, waiting: impl Iterator<Item = &'a mut Job>, pace: Pace) -> usize {
+        let unrepeated = waiting.filter(|job| !job.retried).inspect(|job| job.ticket.doubt());
+        let jobs: Vec<Job> = unrepeated.filter_map(Job::again).collect();
+        let count = jobs.len();
+        let nudge = self.shared.lock().doubt(self.number, jobs, pace);
+        self.shared.act(nudge);
+        count
+    }
+
+    /// The connection that was doubted shows that it is there. False when it is to finish its own and close, because another one
+    /// has its place.
+    pub(crate) fn trust(&self) -> bool {
+        self.shared.lock().trust(self.number, self.shared.connection_limit)
+    }
+
+    /// Returns how long answers took on the connections of before.
+    pub(crate) fn pace(&self) -> Pace {
+        self.shared.lock().pace()
+    }
+
+    /// Tells how long answers take, for the connections that follow.
+    pub(crate) fn learnt(&self, pace: Pace) {
+        self.shared.lock().learnt(pace);
     }
 
     /// Call once, at the first answer: a connection that gives jobs back without one counts as a failed dial.
@@ -271,6 +340,8 @@ struct Shared {
     queue_limit: usize,
     /// `limits.max_connections`.
     connection_limit: usize,
+    /// Where it is counted that one of them was reached.
+    bounds: Arc<Bounds>,
 }
 
 impl Shared {
@@ -287,6 +358,15 @@ impl Shared {
         if nudge.keeper {
             self.keeper.notify_one();
         }
+    }
+
+    /// Decides what the keeper does; counts when it may not do what is needed.
+    fn next_step(&self, now: Instant) -> (Step, CancellationToken) {
+        let mut queue = self.lock();
+        if queue.lacks_connections(self.connection_limit) {
+            self.bounds.reached(Bound::MaxConnections);
+        }
+        queue.next_step(self.connection_limit, now)
     }
 
     /// Takes no new job; tells every connection, so that idle ones close.
@@ -320,7 +400,7 @@ impl<C: Connector> Keeper<C> {
         loop {
             let now = clock::now();
             self.shared.sweep(now);
-            let (step, era) = self.shared.lock().next_step(self.shared.connection_limit, now);
+            let (step, era) = self.shared.next_step(now);
             match step {
                 Step::StartAfresh => self.connector.forget_network(),
                 Step::Dial => self.dial(&era, now + self.around.connect_timeout).await,
@@ -378,6 +458,9 @@ impl<C: Connector> Keeper<C> {
                 self.around.tasks.spawn_on(task, &self.around.runtime);
             }
             Err(error) => {
+                if matches!(error, TransportError::Exhausted { .. }) {
+                    self.around.bounds.reached(Bound::OpenFiles);
+                }
                 let doomed = self.shared.lock().failed(&error, clock::now());
                 complete_all(doomed, &error);
             }

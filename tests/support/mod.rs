@@ -27,6 +27,7 @@ pub mod binary;
 pub mod client;
 pub mod gateway;
 pub mod installed;
+pub mod load;
 pub mod message;
 pub mod process;
 pub mod script;
