@@ -27,6 +27,7 @@ pub mod binary;
 pub mod client;
 pub mod gateway;
 pub mod message;
+pub mod netns;
 pub mod process;
 pub mod script;
 pub mod server;
