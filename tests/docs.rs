@@ -7,7 +7,7 @@ use veildns::config;
 use veildns::config::keys::KEYS;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 12] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -18,6 +18,7 @@ const TEXTS: [&str; 11] = [
     "docs/metrics.md",
     "docs/performance.md",
     "docs/privacy.md",
+    "docs/resilience.md",
     "docs/troubleshooting.md",
 ];
 

@@ -10,7 +10,7 @@ use crate::support::netns::{Net, SERVERS};
 use crate::support::process::Process;
 use crate::support::{comes_true, process};
 use serde_json::{Value, json};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,7 +60,8 @@ impl Arena {
     /// Starts servers and program and waits until it answers.
     fn start(scenario: Scenario, program: Program, net: Net, folder: PathBuf) -> Self {
         scenario::prepare(&net);
-        let servers = SERVERS.iter().map(|addresses| Some(Server::start(&net, &folder, *addresses))).collect();
+        let servers =
+            SERVERS.iter().map(|addresses| Some(Server::start(&net, &folder, *addresses))).collect();
         let program = program.start(&folder, &scenario.addresses());
         warm(&folder);
         Self { scenario, net, folder, servers, program }
@@ -80,7 +81,18 @@ impl Arena {
         misses.stop();
         hits.stop();
         let times = Times { load, fault, end };
-        judge(&self.scenario, &times, &misses.samples(), &hits.samples())
+        let (misses, hits) = (misses.samples(), hits.samples());
+        self.tell(&times, &misses);
+        judge(&self.scenario, &times, &misses, &hits)
+    }
+
+    /// Adds to the program's log what failed and when, since the fault began.
+    fn tell(&self, times: &Times, samples: &[Sample]) {
+        let mut log = std::fs::OpenOptions::new().append(true).open(self.folder.join("log")).unwrap();
+        writeln!(log, "the fault lasted {:?}", times.end - times.fault).unwrap();
+        for sample in samples.iter().filter(|sample| sample.sent >= times.fault && sample.good().is_none()) {
+            writeln!(log, "failed: sent after {:?}: {:?}", sample.sent - times.fault, sample.answer).unwrap();
+        }
     }
 
     /// Makes the fault and lets it last.

@@ -114,14 +114,11 @@ fn hold(rows: &mut [Row], identity: &Identity) -> ExitCode {
 
 /// Measures every program one after the other and prints what `docs/resilience.md` has.
 fn compare(chosen: &[Scenario], identity: &Identity) {
-    let programs = programs::ALL.into_iter().filter(|program| program.is_installed());
-    let programs: Vec<Program> = programs.collect();
-    for program in &programs {
-        println!("{} {}", program.name(), program.version());
-    }
+    let programs: Vec<Program> = programs::ALL.into_iter().filter(|program| program.is_installed()).collect();
     let mut rows = Vec::new();
     for scenario in chosen {
         for program in &programs {
+            eprintln!("{} with {}", scenario.name, program.name());
             rows.push(if scenario.fault == Fault::Reload && !program.reloads() {
                 Row { scenario: *scenario, program: program.name(), figures: None }
             } else {
@@ -129,7 +126,10 @@ fn compare(chosen: &[Scenario], identity: &Identity) {
             });
         }
     }
-    println!("\n{}", report::table(&rows));
+    let versions = programs.iter().map(|program| format!("{} {}", program.name(), program.version()));
+    println!("{}; {}.\n", report::machine(), versions.collect::<Vec<_>>().join(", "));
+    println!("{}", report::table(&rows));
+    print!("{}", report::missed(&rows));
 }
 
 /// Makes a network, runs an arena in it, and returns what it says.

@@ -52,7 +52,10 @@ impl Program {
         };
         let output = command.arg(flag).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap().to_owned()
+        text.split_whitespace()
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+            .unwrap()
+            .to_owned()
     }
 
     /// Says whether SIGHUP makes it read its configuration anew.

@@ -107,7 +107,12 @@ impl Row {
             time("misses.worst"),
             first,
             time("settled_ms"),
-            format_args!("{} of {}, {}", self.number("hits.failed"), self.number("hits.asked"), time("hits.p99")),
+            format_args!(
+                "{} of {}, {}",
+                self.number("hits.failed"),
+                self.number("hits.asked"),
+                time("hits.p99")
+            ),
             if missed { "**no**" } else { "yes" },
         )
     }
@@ -127,4 +132,27 @@ pub(crate) fn table(rows: &[Row]) -> String {
         text.push_str(&row.line());
     }
     text
+}
+
+/// The targets that this program misses, in Markdown.
+pub(crate) fn missed(rows: &[Row]) -> String {
+    let ours = rows.iter().filter(|row| row.program == "veildns" && row.figures.is_some());
+    let missed: Vec<String> = ours
+        .flat_map(Row::targets)
+        .filter(|goal| !goal.met)
+        .map(|goal| format!("- {}\n", goal.text))
+        .collect();
+    if missed.is_empty() {
+        return "veildns met every target in this run.\n".to_owned();
+    }
+    format!("Targets that veildns missed in this run:\n\n{}", missed.concat())
+}
+
+/// What the figures were made on.
+pub(crate) fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let processors = read("/proc/cpuinfo");
+    let models: Vec<&str> = processors.lines().filter(|line| line.starts_with("model name")).collect();
+    let model = models.first().and_then(|line| line.split_once(": ")).map_or("unknown", |(_, model)| model);
+    format!("{} × {model}, Linux {}", models.len(), read("/proc/sys/kernel/osrelease").trim())
 }

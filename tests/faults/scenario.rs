@@ -1,4 +1,4 @@
-//! The faults: how each is made, under which load, and which queries are judged.
+//! The faults: how each is made, under which load, and which queries are judged. `docs/resilience.md` tells people.
 
 use crate::support::netns::{Net, SERVERS};
 use std::time::Duration;
@@ -32,8 +32,6 @@ pub(crate) enum Judged {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) fault: Fault,
-    /// How it is made, for people.
-    pub(crate) how: &'static str,
     /// New names a second: each is a query to a server.
     pub(crate) misses: u32,
     /// Known names a second.
@@ -53,7 +51,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "one server black-holed",
         fault: Fault::BlackHoleOne,
-        how: "nftables drops everything to and from the server that had more traffic, for 10 s",
         lasts: Duration::from_secs(10),
         after: Duration::ZERO,
         judged: Judged::FromFault,
@@ -62,8 +59,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "all black-holed, 30 s",
         fault: Fault::BlackHoleAll,
-        how: "nftables drops everything to and from both servers for 30 s. Queries sent after its end are judged, \
-              hits from its beginning",
         lasts: Duration::from_secs(30),
         after: Duration::from_secs(6),
         judged: Judged::AfterFault,
@@ -72,7 +67,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "address and route change",
         fault: Fault::Roam,
-        how: "the interface in use loses address and link; another gets an address and the default route",
         lasts: Duration::from_secs(8),
         after: Duration::ZERO,
         judged: Judged::FromFault,
@@ -81,7 +75,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "IPv6 black-holed",
         fault: Fault::BlackHoleIpv6,
-        how: "each server has an IPv6 and an IPv4 address; nftables drops all IPv6 for 10 s",
         lasts: Duration::from_secs(10),
         after: Duration::ZERO,
         judged: Judged::FromFault,
@@ -90,7 +83,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "30 % loss",
         fault: Fault::Loss,
-        how: "nftables drops 30 % (numgen random) of the packets to both servers for 10 s",
         lasts: Duration::from_secs(10),
         after: Duration::from_secs(4),
         judged: Judged::DuringFault,
@@ -99,7 +91,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "300 ms delay",
         fault: Fault::Delay,
-        how: "a relay in front of both servers holds all octets back for 150 ms each way, for 8 s",
         lasts: Duration::from_secs(8),
         after: Duration::from_secs(4),
         judged: Judged::DuringFault,
@@ -108,7 +99,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "server killed, 1,000 q/s",
         fault: Fault::Kill,
-        how: "SIGKILL to the server that had more traffic; it is started again after 2 s",
         misses: 1000,
         hits: 100,
         lasts: Duration::from_secs(2),
@@ -119,7 +109,6 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: "reload, 5,000 q/s",
         fault: Fault::Reload,
-        how: "SIGHUP to the program, five times, one second apart",
         misses: 1000,
         hits: 4000,
         lasts: Duration::from_secs(5),
@@ -133,7 +122,6 @@ pub(crate) const ALL: [Scenario; 8] = [
 const LIGHT: Scenario = Scenario {
     name: "",
     fault: Fault::Loss,
-    how: "",
     misses: 100,
     hits: 200,
     lasts: Duration::ZERO,
@@ -192,7 +180,9 @@ pub(crate) fn black_hole(net: &Net, address: &str) {
 
 /// Drops all IPv6 but what makes links work.
 pub(crate) fn black_hole_ipv6(net: &Net) {
-    net.filter("add rule inet faults in ip6 nexthdr tcp drop\nadd rule inet faults out ip6 nexthdr tcp drop\n");
+    net.filter(
+        "add rule inet faults in ip6 nexthdr tcp drop\nadd rule inet faults out ip6 nexthdr tcp drop\n",
+    );
 }
 
 /// Drops three packets of ten on their way to the servers.
