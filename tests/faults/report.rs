@@ -31,6 +31,11 @@ impl Row {
         value.as_f64().unwrap_or_else(|| panic!("{path} in {value}"))
     }
 
+    /// Says whether the machine was busy with something else even before the fault.
+    pub(crate) fn is_noisy(&self) -> bool {
+        self.number("normal.p99") > 200.0
+    }
+
     /// Holds a number to its most.
     fn at_most(&self, path: &str, most: f64) -> Goal {
         let number = self.number(path);
