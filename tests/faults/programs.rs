@@ -70,6 +70,29 @@ impl Program {
 
     /// Starts it in this process's namespace. `servers` has for each server its addresses.
     pub(crate) fn start(self, folder: &Path, servers: &[Vec<String>]) -> Process {
+        start_logged(&mut self.command(folder, servers), &folder.join("log"))
+    }
+
+    /// Starts it while another process of its kind has the address. unbound and dnsdist need no flag for that.
+    pub(crate) fn start_beside(self, folder: &Path, servers: &[Vec<String>]) -> Process {
+        let mut command = self.command(folder, servers);
+        if self == Self::Veildns {
+            command.arg("--take-over");
+        }
+        start_logged(&mut command, &folder.join("log"))
+    }
+
+    /// What it logs once it listens.
+    pub(crate) fn ready_word(self) -> &'static str {
+        match self {
+            Self::Veildns => " ready ",
+            Self::Unbound => "start of service",
+            Self::Dnsdist => "Listening on",
+        }
+    }
+
+    /// Writes its configuration and returns how it is started.
+    fn command(self, folder: &Path, servers: &[Vec<String>]) -> Command {
         let text = match self {
             Self::Veildns => veildns_conf(folder, servers),
             Self::Unbound => unbound_conf(folder, servers),
@@ -86,7 +109,7 @@ impl Program {
             Self::Unbound => command.args(["-d", "-p", "-c"]).arg(conf),
             Self::Dnsdist => command.args(["--supervised", "--disable-syslog", "-C"]).arg(conf),
         };
-        start_logged(&mut command, &folder.join("log"))
+        command
     }
 }
 
