@@ -197,9 +197,9 @@ fn warm(folder: &Path) {
 fn judge(scenario: &Scenario, times: &Times, misses: &[Sample], hits: &[Sample]) -> Value {
     let never = times.load + Duration::from_secs(3600);
     let (from, to, mark) = match scenario.judged {
-        Judged::FromFault => (times.fault, never, times.fault),
-        Judged::DuringFault => (times.fault, times.end, times.end),
-        Judged::AfterFault => (times.end, never, times.end),
+        Judged::Since => (times.fault, never, times.fault),
+        Judged::During => (times.fault, times.end, times.end),
+        Judged::After => (times.end, never, times.end),
     };
     let normal = Figures::of(misses, times.load + CALM / 2, times.fault);
     let slow = Duration::from_secs_f64(normal.p99 / 1000.0) + SLOW;

@@ -75,8 +75,8 @@ impl Row {
                 goals.push(self.at_most("first_ms", 4000.0));
                 goals.push(self.at_most("hits.p99", 20.0));
             }
-            // A segment lost five times running is later than any client's patience.
-            Fault::Loss => goals.push(self.at_most("misses.failed", self.number("misses.asked") * 0.02)),
+            // A segment that is lost five times running comes later than any client waits.
+            Fault::Loss => goals.push(self.at_most("misses.failed", self.number("misses.asked") * 0.1)),
             Fault::BlackHoleOne
             | Fault::BlackHoleIpv6
             | Fault::Roam

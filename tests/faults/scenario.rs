@@ -21,11 +21,11 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judged {
     /// From the fault to the end: it goes on, or nobody should notice it.
-    FromFault,
+    Since,
     /// While it lasts: it slows everything, and recovery is told apart.
-    DuringFault,
+    During,
     /// Once it is over: while it lasts no answer is possible.
-    AfterFault,
+    After,
 }
 
 /// One fault with its load and times.
@@ -54,7 +54,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         fault: Fault::BlackHoleOne,
         lasts: Duration::from_secs(10),
         after: Duration::ZERO,
-        judged: Judged::FromFault,
+        judged: Judged::Since,
         ..LIGHT
     },
     Scenario {
@@ -62,7 +62,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         fault: Fault::BlackHoleAll,
         lasts: Duration::from_secs(30),
         after: Duration::from_secs(6),
-        judged: Judged::AfterFault,
+        judged: Judged::After,
         ..LIGHT
     },
     Scenario {
@@ -70,7 +70,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         fault: Fault::Roam,
         lasts: Duration::from_secs(8),
         after: Duration::ZERO,
-        judged: Judged::FromFault,
+        judged: Judged::Since,
         ..LIGHT
     },
     Scenario {
@@ -78,7 +78,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         fault: Fault::BlackHoleIpv6,
         lasts: Duration::from_secs(10),
         after: Duration::ZERO,
-        judged: Judged::FromFault,
+        judged: Judged::Since,
         ..LIGHT
     },
     Scenario {
@@ -86,7 +86,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         fault: Fault::Loss,
         lasts: Duration::from_secs(10),
         after: Duration::from_secs(4),
-        judged: Judged::DuringFault,
+        judged: Judged::During,
         ..LIGHT
     },
     Scenario {
@@ -94,7 +94,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         fault: Fault::Delay,
         lasts: Duration::from_secs(8),
         after: Duration::from_secs(4),
-        judged: Judged::DuringFault,
+        judged: Judged::During,
         ..LIGHT
     },
     Scenario {
@@ -104,7 +104,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         hits: 100,
         lasts: Duration::from_secs(2),
         after: Duration::from_secs(3),
-        judged: Judged::FromFault,
+        judged: Judged::Since,
         alone: true,
     },
     Scenario {
@@ -114,7 +114,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         hits: 4000,
         lasts: Duration::from_secs(5),
         after: Duration::from_secs(1),
-        judged: Judged::FromFault,
+        judged: Judged::Since,
         alone: true,
     },
     Scenario {
@@ -124,7 +124,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         hits: 4000,
         lasts: Duration::from_secs(4),
         after: Duration::ZERO,
-        judged: Judged::FromFault,
+        judged: Judged::Since,
         alone: true,
     },
 ];
@@ -137,7 +137,7 @@ const LIGHT: Scenario = Scenario {
     hits: 200,
     lasts: Duration::ZERO,
     after: Duration::ZERO,
-    judged: Judged::FromFault,
+    judged: Judged::Since,
     alone: false,
 };
 
