@@ -198,12 +198,10 @@ impl Core {
             }
         }
         self.resolver.replace(Snapshot::new(settings, groups));
+        // Servers that are gone drain when the last query that began with them has ended, and drops them: until then it may
+        // still ask them.
         let old = std::mem::replace(&mut *self.locked(), servers);
         old.probes.cancel();
-        let kept = self.upstreams();
-        for gone in old.in_order.iter().filter(|old| !kept.iter().any(|kept| Arc::ptr_eq(kept, old))) {
-            gone.transport().drain();
-        }
     }
 
     /// Starts afresh on another network, or after a sleep in which every connection died: servers count as up, connections

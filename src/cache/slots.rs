@@ -1,4 +1,5 @@
-//! Where a shard's entries lie: one array that grows in small steps, holes chained for reuse, places named by number.
+//! Where a shard's entries lie: small arrays, holes chained for reuse, places named by number. It grows by one array at a
+//! time and never moves an entry: one large array would leave its former, smaller self behind as a hole in the heap.
 //! It knows octets but no limits, and nothing of queues or tables.
 
 use super::entry::Entry;
@@ -11,9 +12,10 @@ impl SlotId {
     /// No slot: the end of a chain.
     pub(super) const NONE: Self = Self(u32::MAX);
 
-    /// Returns the place in the array.
-    fn index(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
+    /// Returns which array, and the place in it.
+    fn place(self) -> (usize, usize) {
+        let index = usize::try_from(self.0).unwrap_or(usize::MAX);
+        (index / CHUNK, index % CHUNK)
     }
 }
 
@@ -29,27 +31,45 @@ enum Slot {
     Used(Entry),
 }
 
+/// Slots of an array.
+const CHUNK: usize = 32;
+
 /// Octets of a slot.
 pub(super) const SLOT_OCTETS: usize = size_of::<Slot>();
+
+/// Octets of an array.
+const CHUNK_OCTETS: usize = CHUNK * SLOT_OCTETS + 16;
 
 /// Entries by number.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// All slots.
-    slots: Vec<Slot>,
+    /// All slots: full arrays, and a last one with room for `CHUNK`.
+    chunks: Vec<Vec<Slot>>,
     /// The first hole.
     free: SlotId,
 }
 
 impl Slots {
-    /// Makes room for exactly `capacity` entries.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { slots: Vec::with_capacity(capacity), free: SlotId::NONE }
+    /// Makes none, with the list of arrays as long as `entries` need.
+    pub(super) fn with_capacity(entries: usize) -> Self {
+        Self { chunks: Vec::with_capacity(entries.div_ceil(CHUNK)), free: SlotId::NONE }
+    }
+
+    /// Returns a slot.
+    fn slot(&self, id: SlotId) -> Option<&Slot> {
+        let (chunk, place) = id.place();
+        self.chunks.get(chunk)?.get(place)
+    }
+
+    /// Returns a slot to be changed.
+    fn slot_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
+        let (chunk, place) = id.place();
+        self.chunks.get_mut(chunk)?.get_mut(place)
     }
 
     /// Returns an entry.
     pub(super) fn get(&self, id: SlotId) -> Option<&Entry> {
-        match self.slots.get(id.index())? {
+        match self.slot(id)? {
             Slot::Used(entry) => Some(entry),
             Slot::Free { .. } => None,
         }
@@ -57,7 +77,7 @@ impl Slots {
 
     /// Returns an entry to be changed.
     pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Entry> {
-        match self.slots.get_mut(id.index())? {
+        match self.slot_mut(id)? {
             Slot::Used(entry) => Some(entry),
             Slot::Free { .. } => None,
         }
@@ -66,28 +86,29 @@ impl Slots {
     /// Puts an entry into a hole or a new slot. None (and the entry dropped) when numbers run out.
     pub(super) fn insert(&mut self, entry: Entry) -> Option<SlotId> {
         let hole = self.free;
-        if let Some(slot) = self.slots.get_mut(hole.index())
+        if let Some(slot) = self.slot_mut(hole)
             && let Slot::Free { next } = *slot
         {
-            self.free = next;
             *slot = Slot::Used(entry);
+            self.free = next;
             return Some(hole);
         }
-        let id = u32::try_from(self.slots.len()).ok().map(SlotId).filter(|id| *id != SlotId::NONE)?;
-        if self.slots.len() == self.slots.capacity() {
-            self.slots.reserve_exact(self.step());
+        let id = u32::try_from(self.len()).ok().map(SlotId).filter(|id| *id != SlotId::NONE)?;
+        if self.is_full() {
+            self.chunks.push(Vec::with_capacity(CHUNK));
         }
-        self.slots.push(Slot::Used(entry));
+        self.chunks.last_mut()?.push(Slot::Used(entry));
         Some(id)
     }
 
     /// Takes an entry out and leaves a hole.
     pub(super) fn remove(&mut self, id: SlotId) -> Option<Entry> {
-        let slot = self.slots.get_mut(id.index())?;
+        let next = self.free;
+        let slot = self.slot_mut(id)?;
         if matches!(slot, Slot::Free { .. }) {
             return None;
         }
-        let old = std::mem::replace(slot, Slot::Free { next: self.free });
+        let old = std::mem::replace(slot, Slot::Free { next });
         self.free = id;
         match old {
             Slot::Used(entry) => Some(entry),
@@ -97,7 +118,7 @@ impl Slots {
 
     /// Returns all entries with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Entry)> {
-        (0..).map(SlotId).zip(&self.slots).filter_map(|(id, slot)| match slot {
+        (0..).map(SlotId).zip(self.chunks.iter().flatten()).filter_map(|(id, slot)| match slot {
             Slot::Used(entry) => Some((id, entry)),
             Slot::Free { .. } => None,
         })
@@ -105,7 +126,7 @@ impl Slots {
 
     /// Returns all entries with their numbers, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SlotId, &mut Entry)> {
-        (0..).map(SlotId).zip(&mut self.slots).filter_map(|(id, slot)| match slot {
+        (0..).map(SlotId).zip(self.chunks.iter_mut().flatten()).filter_map(|(id, slot)| match slot {
             Slot::Used(entry) => Some((id, entry)),
             Slot::Free { .. } => None,
         })
@@ -113,23 +134,28 @@ impl Slots {
 
     /// Returns how many slots there are, holes included.
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+    }
+
+    /// True when one more slot needs another array.
+    fn is_full(&self) -> bool {
+        self.chunks.last().is_none_or(|last| last.len() == CHUNK)
     }
 
     /// Returns the octets held.
     pub(super) fn octets(&self) -> usize {
-        self.slots.capacity() * SLOT_OCTETS
+        self.chunks.capacity() * size_of::<Vec<Slot>>() + self.chunks.len() * CHUNK_OCTETS
     }
 
     /// Returns the octets that one more entry would add.
     pub(super) fn growth(&self) -> usize {
-        let has_room = self.free != SlotId::NONE || self.slots.len() < self.slots.capacity();
-        if has_room { 0 } else { self.step() * SLOT_OCTETS }
-    }
-
-    /// Returns by how many slots to grow: an eighth, for a doubling would leave up to half of them empty.
-    fn step(&self) -> usize {
-        (self.slots.len() / 8).max(4)
+        if self.free != SlotId::NONE || !self.is_full() {
+            return 0;
+        }
+        // The list of arrays doubles.
+        let has_place = self.chunks.len() < self.chunks.capacity();
+        let list = if has_place { 0 } else { self.chunks.capacity().max(4) * size_of::<Vec<Slot>>() };
+        list + CHUNK_OCTETS
     }
 }
 

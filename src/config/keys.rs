@@ -140,6 +140,12 @@ pub const KEYS: &[Key] = &[
     key("limits.pool_queue", Integer, "4096", "queries waiting for a connection to one server"),
     key("limits.attempts", Integer, "3", "servers tried for one query"),
     key("limits.retry_percent", Integer, "20", "retries as a share of queries over 10 s, 0 to 100"),
+    key(
+        "limits.hedge_percent",
+        Integer,
+        "5",
+        "queries asked of a second server because the first is slow, percent; 0 none",
+    ),
     key("limits.refresh_inflight", Integer, "16", "background refreshes at once"),
     key(
         "limits.query_log_queue",

@@ -291,6 +291,9 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
         retry_percent: section
             .read("retry_percent", faults, |node| values::count(node, 0..=100))
             .unwrap_or(usual.retry_percent),
+        hedge_percent: section
+            .read("hedge_percent", faults, |node| values::count(node, 0..=100))
+            .unwrap_or(usual.hedge_percent),
         refresh_inflight: count("refresh_inflight", faults, usual.refresh_inflight),
         query_log_queue: count("query_log_queue", faults, usual.query_log_queue),
         drain_timeout: time("drain_timeout", faults, usual.drain_timeout),

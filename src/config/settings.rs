@@ -330,6 +330,8 @@ pub struct Limits {
     pub attempts: usize,
     /// Retries as a share of queries over 10 s, percent.
     pub retry_percent: u32,
+    /// Queries asked of a second server because the first is slower than usual, percent of all; 0: none.
+    pub hedge_percent: u32,
     /// Background refreshes at once.
     pub refresh_inflight: usize,
     /// Lines waiting for the query log.
@@ -353,6 +355,7 @@ impl Default for Limits {
             pool_queue: 4096,
             attempts: 3,
             retry_percent: 20,
+            hedge_percent: 5,
             refresh_inflight: 16,
             query_log_queue: 8192,
             drain_timeout: Duration::from_secs(5),

@@ -128,6 +128,7 @@ fn every_key_of_the_file_reaches_the_settings() {
         max_inflight = 100
         tcp_idle = "20s"
         retry_percent = 0
+        hedge_percent = 1
         [log]
         level = "debug"
         format = "json"
@@ -219,6 +220,7 @@ fn every_key_of_the_file_reaches_the_settings() {
             max_inflight_per_client: 100,
             tcp_idle: Duration::from_secs(20),
             retry_percent: 0,
+            hedge_percent: 1,
             ..Limits::default()
         }
     );

@@ -3,7 +3,7 @@
 
 use super::endings::Ending;
 use super::failure::{Cause, Failure};
-use super::flight::{Flight, MAX_ATTEMPTS, Sent, SentState};
+use super::flight::{Flight, Hedge, MAX_ATTEMPTS, Sent, SentState};
 use super::flights::{FlightId, Flights, GENERATION_MASK};
 use super::inbox::Completion;
 use super::snapshot::Snapshot;
@@ -12,10 +12,11 @@ use crate::policy::Verdict;
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
 use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
 use crate::upstream::{Sample, Upstream};
-use crate::wire::response::ResponseRef;
+use crate::wire::header::Rcode;
+use crate::wire::response::{ResponseFault, ResponseRef};
 use crate::wire::stored::StoredAnswer;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Why another server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +25,16 @@ pub(super) enum Reason {
     Unanswered,
     /// An answer whose rcode is no result.
     NoResult,
+    /// Nearly all answers of the first server come sooner.
+    Slow,
 }
 
 /// An attempt whose completion has come.
-struct Attempt {
-    /// Where its flight is.
-    slot: u32,
+pub(super) struct Attempt {
+    /// Which one of its flight's.
+    number: usize,
     /// Place of the server in its group.
-    server: usize,
+    pub(super) server: usize,
     /// The server.
     upstream: Arc<Upstream>,
     /// When it was asked.
@@ -48,7 +51,7 @@ impl Flights {
         let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
         let Some(server) = flight.next_server(reason, now) else {
             // With an answer to pass on, nobody waits for servers that have had their time.
-            let settled = flight.fallback.is_some() && !flight.is_patient();
+            let settled = flight.fallback.is_some() && !flight.is_hopeful();
             if settled || !flight.is_waiting() {
                 let ending = flight.last_resort();
                 self.end(slot, ending, now);
@@ -57,8 +60,16 @@ impl Flights {
         };
         let number = flight.sent.len();
         let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
-        let patience = upstream.attempt_timeout();
-        flight.sent.push(Sent { server, at: now, patience, state: SentState::Waiting });
+        let waits = upstream.waits();
+        flight.sent.push(Sent { server, at: now, patience: waits.patience, state: SentState::Waiting });
+        flight.hedge = match reason {
+            Reason::Slow => Hedge::Made(number),
+            Reason::Unanswered if number == 0 => flight.planned_hedge(waits.hedge, now),
+            Reason::Unanswered | Reason::NoResult => Hedge::Not,
+        };
+        if reason == Reason::Slow {
+            upstream.counters().hedged();
+        }
         let id = ticket_id(FlightId { slot, generation }, number);
         let exchange = Exchange {
             query: flight.query.clone(),
@@ -85,44 +96,58 @@ impl Flights {
         if impatient {
             self.attempt(slot, Reason::Unanswered, now);
         }
+        self.hedge(slot, now);
+    }
+
+    /// Asks a second server when it is time to; if it may not be, the first one's time goes on.
+    fn hedge(&mut self, slot: u32, now: Instant) {
+        let Some(flight) = self.flight_mut(slot) else { return };
+        if flight.hedge_at().is_some_and(|at| at <= now) {
+            flight.hedge = Hedge::Not;
+            self.attempt(slot, Reason::Slow, now);
+        }
     }
 
     /// Takes the end of an exchange: an answer, or a reason to ask another server.
     pub(super) fn complete(&mut self, completion: Completion, now: Instant) {
         let (id, number) = from_ticket_id(completion.id);
         if !self.is_current(id) {
+            return self.straggled(id, number, completion.outcome, now);
+        }
+        let Some(flight) = self.flight_mut(id.slot) else { return };
+        let Some(attempt) = flight.finish(number) else { return };
+        match completion.outcome {
+            Ok(received) => self.received(id.slot, &attempt, received, now),
+            Err(error) => self.failed(id.slot, &attempt, error, now),
+        }
+    }
+
+    /// Hears that the connection of an exchange has fallen silent, and that the exchange goes on with a fresh one, which counts
+    /// as a retry: the next server is asked at once, and this one has its time again before it is blamed.
+    pub(super) fn doubt(&mut self, id: u64, now: Instant) {
+        let (id, number) = from_ticket_id(id);
+        if !self.is_current(id) {
             return;
         }
         let Some(flight) = self.flight_mut(id.slot) else { return };
-        let Some(sent) = flight.sent.get_mut(number) else { return };
-        let late = sent.state == SentState::Late;
-        let (server, asked_at) = (sent.server, sent.at);
-        sent.state = SentState::Ended;
-        let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
-        upstream.finished();
-        let attempt = Attempt { slot: id.slot, server, upstream, asked_at, late };
-        match completion.outcome {
-            Ok(received) => self.received(&attempt, received, now),
-            Err(error) => self.failed(&attempt, error, now),
+        if let Some(sent) = flight.sent.get_mut(number).filter(|sent| sent.state == SentState::Waiting) {
+            *sent = Sent { at: now, state: SentState::Doubted, ..*sent };
+            self.go_on(id.slot, Reason::Unanswered, now);
+        }
+        if let Some(flight) = self.flight(id.slot) {
+            flight.charge_repetition(number, now);
         }
     }
 
     /// Takes an exchange that failed.
-    fn failed(&mut self, attempt: &Attempt, error: TransportError, now: Instant) {
-        // A late attempt was counted when its time was up.
-        if !attempt.late {
-            attempt.upstream.observe(after_transport(&error).sample, now);
-            // The transport saw it, but it is an answer that broke a rule.
-            if let TransportError::Mismatch(fault) = &error {
-                attempt.upstream.counters().invalid(*fault);
-            } else {
-                attempt.upstream.counters().failed(error.label());
-            }
-            if let Some(flight) = self.flight_mut(attempt.slot) {
-                flight.causes.push((attempt.server, Cause::Transport(error)));
-            }
+    fn failed(&mut self, slot: u32, attempt: &Attempt, error: TransportError, now: Instant) {
+        attempt.learn_failure(&error, now);
+        if !attempt.late
+            && let Some(flight) = self.flight_mut(slot)
+        {
+            flight.causes.push((attempt.server, Cause::Transport(error)));
         }
-        self.go_on(attempt.slot, Reason::Unanswered, now);
+        self.go_on(slot, Reason::Unanswered, now);
     }
 
     /// Asks another server, unless one is being asked.
@@ -135,8 +160,8 @@ impl Flights {
     }
 
     /// Takes a message: checks it, and ends the flight with it or goes on.
-    fn received(&mut self, attempt: &Attempt, received: Received, now: Instant) {
-        let Attempt { slot, server, ref upstream, asked_at, .. } = *attempt;
+    fn received(&mut self, slot: u32, attempt: &Attempt, received: Received, now: Instant) {
+        let server = attempt.server;
         let Some(flight) = self.flight_mut(slot) else { return };
         let Some(asked) = flight.asked(server) else { return };
         let checked = asked.check(received.message);
@@ -145,19 +170,19 @@ impl Flights {
         let response = match response {
             Ok(response) => response,
             Err(fault) => {
-                upstream.observe(Sample::Failed { error: fault.into() }, now);
-                upstream.counters().invalid(fault);
+                attempt.learn_fault(fault, now);
                 flight.causes.push((server, Cause::Invalid(fault)));
                 return self.go_on(slot, Reason::Unanswered, now);
             }
         };
-        let latency = now.saturating_duration_since(asked_at);
+        attempt.learn_answer(response.rcode(), now);
         let retry = after_rcode(response.rcode(), response.ede().is_some_and(|(code, _)| is_dnssec(code)));
-        upstream.observe(Sample::Answered { latency }, now);
-        upstream.counters().answered(response.rcode(), latency);
         match retry {
             Retry::No => {
-                let ending = self.judge(attempt, &response, received.age_secs, now);
+                if flight.hedge == Hedge::Made(attempt.number) {
+                    attempt.upstream.counters().hedge_won();
+                }
+                let ending = self.judge((slot, server), &response, received.age_secs, now);
                 self.end(slot, ending, now);
             }
             Retry::Other => {
@@ -170,9 +195,14 @@ impl Flights {
     }
 
     /// Stages 12 and 13: the answer-side rules, then the cache.
-    fn judge(&self, attempt: &Attempt, response: &ResponseRef<'_>, age_secs: u32, now: Instant) -> Ending {
-        let server = attempt.server;
-        let parts = self.flight(attempt.slot).and_then(|f| Some((f, f.key()?, f.entry()?, f.asked(server)?)));
+    fn judge(
+        &self,
+        (slot, server): (u32, usize),
+        response: &ResponseRef<'_>,
+        age_secs: u32,
+        now: Instant,
+    ) -> Ending {
+        let parts = self.flight(slot).and_then(|f| Some((f, f.key()?, f.entry()?, f.asked(server)?)));
         let Some((flight, key, entry, asked)) = parts else { return Ending::Failed(Failure::Stopping) };
         let (verdict, _rule) = flight.snapshot.policy.on_answer(&key.question, response, entry.group.own);
         match verdict {
@@ -193,7 +223,65 @@ impl Flights {
     }
 }
 
+impl Attempt {
+    /// Learns from an exchange that failed. A late attempt was counted when its time was up.
+    pub(super) fn learn_failure(&self, error: &TransportError, now: Instant) {
+        if self.late {
+            return;
+        }
+        self.upstream.observe(after_transport(error).sample, now);
+        // The transport saw it, but it is an answer that broke a rule.
+        if let TransportError::Mismatch(fault) = error {
+            self.upstream.counters().invalid(*fault);
+        } else {
+            self.upstream.counters().failed(error.label());
+        }
+    }
+
+    /// Learns from an answer that broke a rule.
+    pub(super) fn learn_fault(&self, fault: ResponseFault, now: Instant) {
+        self.upstream.observe(Sample::Failed { error: fault.into() }, now);
+        self.upstream.counters().invalid(fault);
+    }
+
+    /// Learns from an answer that holds.
+    pub(super) fn learn_answer(&self, rcode: Rcode, now: Instant) {
+        let latency = now.saturating_duration_since(self.asked_at);
+        self.upstream.observe(Sample::Answered { latency }, now);
+        self.upstream.counters().answered(rcode, latency);
+    }
+}
+
 impl Flight {
+    /// Notes that an attempt's completion has come; None for one that it has not made.
+    pub(super) fn finish(&mut self, number: usize) -> Option<Attempt> {
+        let sent = self.sent.get_mut(number)?;
+        let late = sent.state == SentState::Late;
+        let (server, asked_at) = (sent.server, sent.at);
+        sent.state = SentState::Ended;
+        let upstream = self.server(server).map(Arc::clone)?;
+        upstream.finished();
+        Some(Attempt { number, server, upstream, asked_at, late })
+    }
+
+    /// Counts that an attempt was asked once more on a fresh connection.
+    fn charge_repetition(&self, number: usize, now: Instant) {
+        let server = self.sent.get(number).and_then(|sent| self.server(sent.server));
+        if let (Some(server), Some(entry)) = (server, self.snapshot.groups.get(self.group)) {
+            self.attempts.repeated(&entry.group, now);
+            server.counters().repeated();
+        }
+    }
+
+    /// Returns whether a second server is to be asked, and when: not for a refresh, for which nobody waits.
+    fn planned_hedge(&self, after: Option<Duration>, now: Instant) -> Hedge {
+        let entry = self.snapshot.groups.get(self.group).filter(|_| !self.is_refresh);
+        match (entry, after) {
+            (Some(entry), Some(after)) if self.attempts.may_hedge(&entry.group) => Hedge::At(now + after),
+            _ => Hedge::Not,
+        }
+    }
+
     /// Returns the next server of the group that may be asked.
     fn next_server(&mut self, reason: Reason, now: Instant) -> Option<usize> {
         let group = &self.snapshot.groups.get(self.group)?.group;
@@ -201,15 +289,16 @@ impl Flight {
             _ if self.sent.len() >= MAX_ATTEMPTS => None,
             Reason::Unanswered => self.attempts.next(group, now),
             Reason::NoResult => self.attempts.next_after_rcode(group, now),
+            Reason::Slow => self.attempts.next_for_hedge(group, now),
         }
     }
 
-    /// Notes whose time is up; true when another server may be asked for it. At the deadline that is everybody's, but
-    /// a server is blamed only for its own time.
-    fn give_up_waiting(&mut self, now: Instant) -> bool {
+    /// Notes whose time is up; true when another server may be asked for it, which is not so while a hedge has time left. At
+    /// the deadline that is everybody's, but a server is blamed only for its own time.
+    pub(super) fn give_up_waiting(&mut self, now: Instant) -> bool {
         let is_over = self.deadline <= now;
         let mut impatient = false;
-        for sent in self.sent.iter_mut().filter(|sent| sent.state == SentState::Waiting) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.state.has_time()) {
             let had_its_time = sent.at + sent.patience <= now;
             if had_its_time || is_over {
                 self.causes.push((sent.server, self.snapshot.silence(self.group, sent.server)));
@@ -220,7 +309,7 @@ impl Flight {
                 self.snapshot.blame(self.group, sent, now);
             }
         }
-        impatient
+        impatient && !self.is_patient()
     }
 }
 

@@ -1,12 +1,12 @@
-//! One queue for the time-outs of all flights: a timing wheel of 16 ms slots. Putting one in costs a push and taking it
+//! One queue for the time-outs of all flights: a timing wheel of 8 ms slots. Putting one in costs a push and taking it
 //! back costs nothing: a flight that ended is simply not found when its slot comes round.
 
 use std::time::{Duration, Instant};
 
-/// Width of a slot. Time-outs here are 250 ms and longer; a late by 16 ms is not noticed.
-const SLOT_MILLIS: u64 = 16;
+/// Width of a slot. Hedges come after 10 ms and more, time-outs after 250 ms; late by 8 ms is not noticed.
+const SLOT_MILLIS: u64 = 8;
 /// Slots in the wheel: 8.2 s. What is due later goes round again.
-const SLOTS: usize = 512;
+const SLOTS: usize = 1024;
 
 /// The wheel. `T` names what is due.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! How flights end: what their clients are told, what is remembered of it. Why one ends is decided in `attempts`.
 
 use super::failure::Failure;
-use super::flight::{Flight, SentState};
+use super::flight::Flight;
 use super::flights::Flights;
 use super::waiter::{ReplyNote, Waiter};
 use super::{STALE_TTL_SECS, stale_ede};
@@ -52,15 +52,13 @@ impl Flights {
 
     /// Ends a flight: replies to all who wait, remembers a failure, frees the slot.
     pub(super) fn end(&mut self, slot: u32, ending: Ending, now: Instant) {
-        let Some(mut flight) = self.take(slot) else { return };
-        for sent in flight.sent.iter().filter(|sent| sent.state != SentState::Ended) {
-            if let Some(server) = flight.server(sent.server) {
-                server.finished();
-            }
-        }
+        let Some((id, mut flight)) = self.take(slot) else { return };
         self.remember(&flight, &ending, now);
         for (waiter, _permit) in std::mem::take(&mut flight.waiters) {
             self.reply(&waiter, &ending, Some(&flight), now);
+        }
+        if flight.is_waiting() {
+            self.keep_for_stragglers(id, flight);
         }
     }
 

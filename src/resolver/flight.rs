@@ -2,7 +2,8 @@
 //! and `endings`.
 //!
 //! ```text
-//! started --attempt--> waiting --answer that holds--> ended (stored, replied)
+//! started --attempt--> waiting --answer that holds--> ended (stored, replied; late answers still count for their servers)
+//!                         |--slower than nearly all answers--> hedge: the next server is asked as well
 //!                         |  \--attempt failed or timed out--> next attempt, else waiting for late answers
 //!                         |--1.8 s, stale answer at hand--> waiters have it, the flight goes on
 //!                         \--deadline, or nothing left to try--> ended (passed-on answer, stale, SERVFAIL)
@@ -52,6 +53,8 @@ pub(super) struct Flight {
     pub(super) attempts: Attempts,
     /// Attempts made, in order.
     pub(super) sent: Vec<Sent>,
+    /// Whether a second server is asked because the first is slow.
+    pub(super) hedge: Hedge,
     /// Why attempts failed, by place of the server in its group.
     pub(super) causes: Vec<(usize, Cause)>,
     /// The first answer that is passed on when no better one comes (SERVFAIL, REFUSED, NOTIMP).
@@ -77,15 +80,35 @@ pub(super) struct Sent {
     pub(super) state: SentState,
 }
 
+/// Whether a second server is asked although the first may still answer in its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hedge {
+    /// No.
+    Not,
+    /// At this time.
+    At(Instant),
+    /// It was: by the attempt with this number.
+    Made(usize),
+}
+
 /// What has become of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SentState {
     /// Within its time.
     Waiting,
+    /// Within its time, which began anew: its connection fell silent, and it was asked again on a fresh one. Others may be asked.
+    Doubted,
     /// Another server was asked meanwhile; a late answer is still welcome.
     Late,
     /// Its completion has come.
     Ended,
+}
+
+impl SentState {
+    /// Returns true until its time is up.
+    pub(super) fn has_time(self) -> bool {
+        matches!(self, Self::Waiting | Self::Doubted)
+    }
 }
 
 impl Flight {
@@ -125,6 +148,11 @@ impl Flight {
         self.sent.iter().any(|sent| sent.state == SentState::Waiting)
     }
 
+    /// Returns true while an attempt is within its time, or has been given more.
+    pub(super) fn is_hopeful(&self) -> bool {
+        self.sent.iter().any(|sent| sent.state.has_time())
+    }
+
     /// Returns when the waiters get the stale answer, if there is one to give.
     pub(super) fn stale_at(&self) -> Option<Instant> {
         if self.stale.is_none() || self.stale_sent || self.waiters.is_empty() {
@@ -135,8 +163,21 @@ impl Flight {
 
     /// Returns when something happens to it if no completion comes.
     pub(super) fn next_at(&self) -> Instant {
-        let patience = self.sent.iter().filter(|sent| sent.state == SentState::Waiting);
-        let next = patience.map(|sent| sent.at + sent.patience).min();
-        [next, self.stale_at()].into_iter().flatten().fold(self.deadline, Instant::min)
+        let times = [self.patience_ends_at(), self.stale_at(), self.hedge_at()];
+        times.into_iter().flatten().fold(self.deadline, Instant::min)
+    }
+
+    /// Returns when the next attempt has had its time.
+    pub(super) fn patience_ends_at(&self) -> Option<Instant> {
+        let waiting = self.sent.iter().filter(|sent| sent.state.has_time());
+        waiting.map(|sent| sent.at + sent.patience).min()
+    }
+
+    /// Returns when a second server is asked if the first has not answered.
+    pub(super) fn hedge_at(&self) -> Option<Instant> {
+        match self.hedge {
+            Hedge::At(at) => Some(at),
+            Hedge::Not | Hedge::Made(_) => None,
+        }
     }
 }

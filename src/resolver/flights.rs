@@ -6,10 +6,11 @@ use super::attempts::Reason;
 use super::deadlines::Deadlines;
 use super::endings::Ending;
 use super::failure::Failure;
-use super::flight::Flight;
+use super::flight::{Flight, Hedge};
 use super::inbox::{Inbox, Refresh, Work};
 use super::outbox::Outbox;
 use super::permits::Permit;
+use super::stragglers::Stragglers;
 use super::waiter::Waiter;
 use super::{Pending, Resolver, question_octets};
 use crate::cache::Cache;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Names a flight; a later one in the same slot has another generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FlightId {
     /// Its slot.
     pub(super) slot: u32,
@@ -51,6 +52,8 @@ pub(super) struct Flights {
     free: Vec<u32>,
     /// Slots by question and variant.
     by_key: HashTable<u32>,
+    /// Flights that have ended while servers were still being waited for.
+    stragglers: Stragglers,
     /// When each flight needs attention.
     deadlines: Deadlines<FlightId>,
     /// Scratch: what is due.
@@ -80,6 +83,7 @@ impl Flights {
             slots: Vec::new(),
             free: Vec::new(),
             by_key: HashTable::new(),
+            stragglers: Stragglers::default(),
             deadlines: Deadlines::new(now),
             due: Vec::new(),
             outbox: Outbox::default(),
@@ -98,6 +102,9 @@ impl Flights {
         // Completions first: their waiters have waited longest.
         for completion in work.completions.drain(..) {
             self.complete(completion, now);
+        }
+        for id in work.doubts.drain(..) {
+            self.doubt(id, now);
         }
         for (pending, waiter, permit) in work.misses.drain(..) {
             self.join(pending, waiter, permit, now);
@@ -221,6 +228,7 @@ impl Flights {
             stale_sent: false,
             attempts,
             sent: Vec::with_capacity(2),
+            hedge: Hedge::Not,
             causes: Vec::new(),
             fallback: None,
             started: now,
@@ -265,22 +273,25 @@ impl Flights {
             if self.is_current(id) {
                 self.on_time(id.slot, now);
                 self.schedule(id.slot);
+            } else if let Some(at) = self.stragglers.on_time(id, now) {
+                self.deadlines.push(at, id);
             }
         }
         self.due = due;
     }
 
-    /// Takes a flight out of the table; completions that come for it later find nothing.
-    pub(super) fn take(&mut self, slot: u32) -> Option<Flight> {
+    /// Takes a flight out of the table, with its name; completions that come for it later find no flight.
+    pub(super) fn take(&mut self, slot: u32) -> Option<(FlightId, Flight)> {
         let place = self.slots.get_mut(index(slot))?;
         let flight = place.flight.take()?;
+        let id = FlightId { slot, generation: place.generation };
         place.generation = (place.generation + 1) & GENERATION_MASK;
         if let Ok(entry) = self.by_key.find_entry(flight.hash, |other| *other == slot) {
             entry.remove();
         }
         self.free.push(slot);
         self.refreshing -= usize::from(flight.is_refresh);
-        Some(flight)
+        Some((id, flight))
     }
 
     /// Puts the flight's next time into the queue of deadlines.
@@ -312,6 +323,11 @@ impl Flights {
     pub(super) fn generation_and_flight(&mut self, slot: u32) -> Option<(u32, &mut Flight)> {
         let place = self.slots.get_mut(index(slot))?;
         Some((place.generation, place.flight.as_mut()?))
+    }
+
+    /// Returns the flights that have ended while servers were still being waited for.
+    pub(super) fn stragglers(&mut self) -> &mut Stragglers {
+        &mut self.stragglers
     }
 
     /// Returns which lane this is.

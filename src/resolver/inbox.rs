@@ -22,12 +22,15 @@ pub(super) struct Work {
     pub(super) refreshes: Vec<Refresh>,
     /// Exchanges that ended.
     pub(super) completions: Vec<Completion>,
+    /// The numbers of exchanges whose connection has fallen silent.
+    pub(super) doubts: Vec<u64>,
 }
 
 impl Work {
     /// Returns true when there is nothing to do.
     fn is_empty(&self) -> bool {
-        self.misses.is_empty() && self.refreshes.is_empty() && self.completions.is_empty()
+        let none_waits = self.misses.is_empty() && self.refreshes.is_empty();
+        none_waits && self.completions.is_empty() && self.doubts.is_empty()
     }
 }
 
@@ -113,5 +116,9 @@ impl Inbox {
 impl CompletionSink for Inbox {
     fn completed(&self, id: u64, outcome: Result<Received, TransportError>) {
         self.put(|work| work.completions.push(Completion { id, outcome }));
+    }
+
+    fn doubted(&self, id: u64) {
+        self.put(|work| work.doubts.push(id));
     }
 }

@@ -19,6 +19,7 @@ mod outbox;
 pub mod permits;
 pub mod route;
 pub mod snapshot;
+mod stragglers;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -283,7 +284,8 @@ impl Resolver {
             [only] => only.misses(admitted),
             several => {
                 for (lane, inbox) in several.iter().enumerate() {
-                    let its = |(pending, ..): &mut (Pending, Waiter, Permit)| self.lane_of(pending.hash) == lane;
+                    let its =
+                        |(pending, ..): &mut (Pending, Waiter, Permit)| self.lane_of(pending.hash) == lane;
                     inbox.misses(admitted.extract_if(.., its).collect());
                 }
             }
@@ -291,10 +293,10 @@ impl Resolver {
     }
 
     /// Returns the lane of a question.
-    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
     fn lane_of(&self, hash: u64) -> usize {
         // Not the bits by which tables of flights place them.
-        (hash >> 32) as usize % self.inboxes.len()
+        let [_, _, high, low, ..] = hash.to_be_bytes();
+        usize::from(u16::from_be_bytes([high, low])) % self.inboxes.len()
     }
 
     /// Returns the inbox of a question's lane.

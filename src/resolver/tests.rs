@@ -11,9 +11,9 @@ use crate::config::settings::{Settings, StrategyKind};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::outcome::Source;
 use crate::transport::TransportError;
-use crate::upstream::Sample;
 use crate::upstream::fake::{self, Fake, Record};
 use crate::upstream::group::Group;
+use crate::upstream::{Sample, Upstream};
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
 use crate::wire::name::Name;
@@ -65,7 +65,7 @@ impl Rig {
         let now = crate::clock::now();
         let settings = settings(config);
         let upstreams = servers.iter().map(|(name, fake)| fake::upstream(name, (*fake).clone()).0).collect();
-        let group: Group = fake::group(upstreams, StrategyKind::Failover);
+        let group: Group = fake::group_within(upstreams, StrategyKind::Failover, &settings.limits);
         let snapshot = Snapshot::new(&settings, vec![Arc::new(group)]);
         let cache = Arc::new(Cache::new(&settings.cache, now));
         let resolver = Resolver::new(snapshot, cache, Telemetry::new());
@@ -577,4 +577,251 @@ fn another_network_of_the_operator_s_gets_other_answers() {
     assert_eq!(partition("192.0.2.0/24"), partition("192.0.2.0/24"));
     assert_ne!(partition("192.0.2.0/24"), partition("198.51.100.0/24"));
     assert_ne!(partition("192.0.2.0/24"), partition("strip"));
+}
+
+impl Rig {
+    /// Returns a server of the group.
+    fn server(&self, place: usize) -> Arc<Upstream> {
+        Arc::clone(&self.resolver.snapshot().groups().next().unwrap().upstreams[place])
+    }
+
+    /// Makes it known that this server takes so long for an answer, and saves up for hedges by asking a hundred names.
+    fn warm(&mut self, place: usize, latency: Duration) {
+        for number in 0..100 {
+            self.ask(&format!("{number}.warm.example"));
+        }
+        assert!(self.heard().iter().all(|heard| heard.rcode == Rcode::NOERROR));
+        self.server(place).start_afresh(self.now);
+        for _ in 0..50 {
+            self.server(place).observe(Sample::Answered { latency }, self.now);
+        }
+    }
+}
+
+#[test]
+fn a_server_slower_than_its_own_habit_is_hedged_by_the_next_and_the_first_answer_wins_once() {
+    let (slow, spare) = (answering(60), answering(50));
+    let mut rig = Rig::new(&[("slow", &slow), ("spare", &spare)]);
+    rig.warm(0, Duration::from_millis(40));
+    slow.now_does(|_| None);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(40));
+    assert!(rig.heard().is_empty() && spare.queries().is_empty());
+    rig.pass(Duration::from_millis(20));
+    assert_eq!(rig.heard(), [good(Source::Upstream, 50)]);
+    let counters = Arc::clone(rig.server(1).counters());
+    assert_eq!((counters.hedges(), counters.hedges_won(), rig.server(0).counters().hedges()), (1, 1, 0));
+
+    // The loser's answer is late, and no failure; it is not what is kept.
+    rig.pass(Duration::from_millis(80));
+    assert_eq!(rig.server(0).snapshot(rig.now).in_flight, 1);
+    slow.answer_kept(fake::reply(&slow.queries()[100], 0, &[address(7)]));
+    rig.settle();
+    let status = rig.server(0).snapshot(rig.now);
+    assert_eq!((status.in_flight, status.last_error), (0, None));
+    assert!(status.latency > Some(Duration::from_millis(100)), "{:?}", status.latency);
+    rig.pass(Duration::from_secs(5));
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Cache, 45)]);
+    assert_eq!(rig.server(0).snapshot(rig.now).last_error, None);
+}
+
+#[test]
+fn a_server_that_never_answers_is_blamed_though_hedges_won() {
+    let (dead, spare) = (answering(60), answering(60));
+    let mut rig = Rig::new(&[("dead", &dead), ("spare", &spare)]);
+    rig.warm(0, Duration::from_millis(20));
+    dead.now_does(|_| None);
+    for number in 0..3 {
+        rig.ask(&format!("{number}.example"));
+        rig.pass(Duration::from_millis(1_500));
+        assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+    }
+    assert_eq!(rig.server(1).counters().hedges_won(), 3);
+    assert!(!rig.server(0).is_up(), "three times in a row it was silent for all of its time");
+    rig.pass(Duration::from_secs(10));
+    assert!(rig.server(0).snapshot(rig.now).in_flight <= 3);
+}
+
+#[test]
+fn the_answer_of_the_hedged_server_is_taken_when_it_comes_first() {
+    let (slow, silent) = (answering(60), fake::silent());
+    let mut rig = Rig::new(&[("slow", &slow), ("silent", &silent)]);
+    rig.warm(0, Duration::from_millis(20));
+    slow.now_does(|_| None);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(60));
+    assert_eq!(silent.queries().len(), 1);
+    slow.answer_kept(fake::reply(&slow.queries()[100], 0, &[address(60)]));
+    rig.settle();
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+    assert_eq!((rig.server(1).counters().hedges(), rig.server(1).counters().hedges_won()), (1, 0));
+}
+
+#[test]
+fn a_hedge_that_fails_or_lies_leaves_the_first_server_its_time() {
+    let lie: fn(&[u8]) -> Option<Result<Bytes, TransportError>> =
+        |_| Some(Ok(fake::reply(&query("evil.example"), 0, &[address(60)])));
+    for hedge in [lie, |_| Some(Err(TransportError::Closed)), |query| Some(Ok(fake::reply(query, 2, &[])))] {
+        let (slow, bad) = (answering(60), Fake::new(hedge));
+        let mut rig = Rig::new(&[("slow", &slow), ("bad", &bad)]);
+        rig.warm(0, Duration::from_millis(20));
+        slow.now_does(|_| None);
+        rig.ask("www.example");
+        rig.pass(Duration::from_millis(60));
+        assert_eq!((bad.queries().len(), rig.heard().len()), (1, 0));
+        slow.answer_kept(fake::reply(&slow.queries()[100], 0, &[address(60)]));
+        rig.settle();
+        assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+    }
+}
+
+/// Asks a thousand new names, 500 a second, of a server that never answers but stays in use. Returns the hedges and all that
+/// the other one was asked.
+fn a_thousand_stalled(retry_percent: u32) -> (u64, usize) {
+    let (stalled, spare) = (answering(60), answering(60));
+    let limits = format!("[limits]\nretry_percent = {retry_percent}");
+    let mut rig = Rig::with(&[("stalled", &stalled), ("spare", &spare)], &limits);
+    rig.warm(0, Duration::from_millis(20));
+    stalled.now_does(|_| None);
+    for number in 0..1_000 {
+        rig.ask(&format!("{number}.example"));
+        rig.pass(Duration::from_millis(2));
+        rig.server(0).observe(Sample::Answered { latency: Duration::from_millis(20) }, rig.now);
+    }
+    rig.pass(Duration::from_secs(5));
+    (rig.server(1).counters().hedges(), spare.queries().len())
+}
+
+#[test]
+fn hedges_stay_within_their_share_of_queries_and_end_with_the_retries() {
+    let (hedges, asked) = a_thousand_stalled(100);
+    assert!((45..=55).contains(&hedges), "{hedges} of 1,000");
+    assert_eq!(asked, 1_000, "the others change over when the server has had its time");
+    // A hundred retries in ten seconds are always allowed, and hedges are among them.
+    let (hedges, asked) = a_thousand_stalled(0);
+    assert!((5..=25).contains(&hedges), "{hedges} of 1,000");
+    assert_eq!(asked, 100);
+}
+
+#[test]
+fn nobody_is_hedged_alone_in_the_background_or_when_it_is_switched_off() {
+    let (slow, spare) = (answering(100), answering(60));
+    let mut rig = Rig::with(&[("slow", &slow), ("spare", &spare)], "[limits]\nhedge_percent = 0");
+    rig.warm(0, Duration::from_millis(20));
+    slow.now_does(|_| None);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(200));
+    assert!(spare.queries().is_empty(), "switched off");
+
+    let mut rig = Rig::new(&[("slow", &slow), ("spare", &spare)]);
+    slow.now_does(|query| Some(Ok(fake::reply(query, 0, &[address(100)]))));
+    rig.warm(0, Duration::from_millis(20));
+    for _ in 0..3 {
+        rig.ask("99.warm.example");
+    }
+    slow.now_does(|_| None);
+    rig.pass(Duration::from_secs(95));
+    rig.ask("99.warm.example");
+    rig.pass(Duration::from_millis(200));
+    assert!(spare.queries().is_empty(), "in the background");
+
+    let mut rig = Rig::new(&[("slow", &slow), ("spare", &spare)]);
+    slow.now_does(|query| Some(Ok(fake::reply(query, 0, &[address(100)]))));
+    rig.warm(0, Duration::from_millis(20));
+    slow.now_does(|_| None);
+    rig.server(1).observe(Sample::Busy { retry_after: None }, rig.now);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(200));
+    assert!(spare.queries().is_empty(), "nobody else is up");
+}
+
+#[test]
+fn a_stale_answer_comes_in_its_time_whoever_is_hedged() {
+    let (slow, silent) = (answering(60), fake::silent());
+    let mut rig = Rig::new(&[("slow", &slow), ("silent", &silent)]);
+    rig.warm(0, Duration::from_millis(20));
+    slow.now_does(|_| None);
+    rig.pass(Duration::from_secs(61));
+    rig.ask("5.warm.example");
+    rig.pass(Duration::from_millis(1_790));
+    assert!(rig.heard().is_empty());
+    assert_eq!(silent.queries().len(), 1);
+    rig.pass(Duration::from_millis(50));
+    assert_eq!(rig.heard()[0].source, Source::Stale);
+}
+
+#[test]
+fn queries_on_a_silent_connection_go_to_the_next_server_at_once_and_the_server_is_not_blamed() {
+    let (stalled, spare) = (answering(60), answering(50));
+    let mut rig = Rig::with(&[("stalled", &stalled), ("spare", &spare)], "[limits]\nhedge_percent = 0");
+    rig.warm(0, Duration::from_millis(40));
+    stalled.now_does(|_| None);
+    for number in 0..20 {
+        rig.ask(&format!("{number}.example"));
+    }
+    rig.pass(Duration::from_millis(225));
+    assert!(rig.heard().is_empty());
+    stalled.doubt_kept();
+    rig.settle();
+    assert_eq!(rig.heard().len(), 20);
+    assert_eq!(spare.queries().len(), 20);
+    assert_eq!(rig.server(0).counters().repetitions(), 20);
+    rig.pass(Duration::from_millis(100));
+    for query in stalled.queries().drain(100..) {
+        stalled.answer_kept(fake::reply(&query, 0, &[address(60)]));
+    }
+    rig.pass(Duration::from_secs(3));
+    let status = rig.server(0).snapshot(rig.now);
+    assert_eq!((status.in_flight, status.last_error, rig.server(0).is_up()), (0, None, true));
+}
+
+#[test]
+fn a_server_that_is_silent_on_a_fresh_connection_too_is_blamed_when_its_time_is_up_again() {
+    let stalled = answering(60);
+    let mut rig = Rig::new(&[("stalled", &stalled)]);
+    rig.warm(0, Duration::from_millis(40));
+    stalled.now_does(|_| None);
+    rig.ask("www.example");
+    rig.pass(Duration::from_millis(225));
+    stalled.doubt_kept();
+    rig.settle();
+    rig.pass(Duration::from_millis(230));
+    assert_eq!(rig.server(0).snapshot(rig.now).last_error, None);
+    rig.pass(Duration::from_millis(40));
+    assert!(rig.server(0).snapshot(rig.now).last_error.is_some());
+    assert!(rig.heard().is_empty(), "it may still answer");
+    stalled.answer_kept(fake::reply(&stalled.queries()[100], 0, &[address(60)]));
+    rig.settle();
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn an_answer_without_a_result_does_not_end_a_query_that_is_asked_again() {
+    let (stalled, refusing) = (answering(60), with_rcode(5));
+    let mut rig = Rig::with(&[("stalled", &stalled), ("refusing", &refusing)], "[limits]\nhedge_percent = 0");
+    rig.warm(0, Duration::from_millis(40));
+    stalled.now_does(|_| None);
+    rig.ask("www.example");
+    stalled.doubt_kept();
+    rig.settle();
+    assert!(rig.heard().is_empty());
+    stalled.answer_kept(fake::reply(&stalled.queries()[100], 0, &[address(60)]));
+    rig.settle();
+    assert_eq!(rig.heard(), [good(Source::Upstream, 60)]);
+}
+
+#[test]
+fn what_is_asked_again_counts_as_retries() {
+    let (stalled, spare) = (answering(60), fake::silent());
+    let mut rig = Rig::with(&[("stalled", &stalled), ("spare", &spare)], "[limits]\nhedge_percent = 0");
+    rig.warm(0, Duration::from_millis(40));
+    stalled.now_does(|_| None);
+    for number in 0..200 {
+        rig.ask(&format!("{number}.example"));
+    }
+    stalled.doubt_kept();
+    rig.settle();
+    // Each took one retry for the next server and one for the fresh connection.
+    assert_eq!(spare.queries().len(), 50);
 }

@@ -337,6 +337,12 @@ pub struct UpstreamCounters {
     faults: [AtomicU64; ResponseFault::ALL.len()],
     /// Queries that left unencrypted.
     plaintext: AtomicU64,
+    /// Queries it was asked because another server was slow.
+    hedges: AtomicU64,
+    /// Those that it answered first.
+    hedges_won: AtomicU64,
+    /// Queries it was asked again on a fresh connection.
+    repeated: AtomicU64,
 }
 
 /// The `outcome` labels: "ok", "rcode" and "invalid" are ours, the others `TransportError::label`'s. The last one takes
@@ -386,6 +392,21 @@ impl UpstreamCounters {
         self.plaintext.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a query that it was asked because another server was slow.
+    pub fn hedged(&self) {
+        self.hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one of those that it answered first.
+    pub fn hedge_won(&self) {
+        self.hedges_won.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a query that it was asked again on a fresh connection, because the one before fell silent.
+    pub fn repeated(&self) {
+        self.repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts the end of an attempt.
     fn ended(&self, label: &str) {
         let place = OUTCOMES.iter().position(|known| *known == label).unwrap_or(OUTCOMES.len() - 1);
@@ -410,6 +431,21 @@ impl UpstreamCounters {
         let mut reading = Reading::default();
         self.latency.add_to(&mut reading);
         reading
+    }
+
+    /// Returns the number of queries it was asked because another server was slow.
+    pub(crate) fn hedges(&self) -> u64 {
+        self.hedges.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many of those it answered first.
+    pub(crate) fn hedges_won(&self) -> u64 {
+        self.hedges_won.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of queries it was asked again on a fresh connection.
+    pub(crate) fn repetitions(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
     }
 
     /// Returns the number of queries that left unencrypted.

@@ -178,6 +178,27 @@ static METRICS: &[Metric] = &[
         write: validation_failures,
     },
     Metric {
+        name: "veildns_upstream_hedges",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Queries that a server was asked only because another one was slow, by that server.",
+        write: |page, out| of_each_upstream(page, out, UpstreamCounters::hedges),
+    },
+    Metric {
+        name: "veildns_upstream_hedges_won",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Of those, the ones that this server answered first.",
+        write: |page, out| of_each_upstream(page, out, UpstreamCounters::hedges_won),
+    },
+    Metric {
+        name: "veildns_upstream_repeated",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Queries that were sent again on a fresh connection, because the one before fell silent, by server.",
+        write: |page, out| of_each_upstream(page, out, UpstreamCounters::repetitions),
+    },
+    Metric {
         name: "veildns_plaintext_queries",
         kind: MetricType::Counter,
         unit: None,
@@ -304,6 +325,17 @@ fn upstream_duration(page: &Page, out: &mut MetricEncoder<'_>) -> fmt::Result {
     page.upstreams
         .iter()
         .try_for_each(|(name, counters)| histogram(out, ("upstream", name), &counters.latency()))
+}
+
+/// Writes a counter of every server that was ever counted.
+fn of_each_upstream(
+    page: &Page,
+    out: &mut MetricEncoder<'_>,
+    value: fn(&UpstreamCounters) -> u64,
+) -> fmt::Result {
+    page.upstreams
+        .iter()
+        .try_for_each(|(name, counters)| labelled(out, &[("upstream", name.as_str())], value(counters)))
 }
 
 /// Writes a gauge of every server that is in use.

@@ -5,17 +5,19 @@
 //! query it has room for, and writes them as one buffer: one TLS record and one system call for a burst.
 //!
 //! ```text
-//! taking jobs ── drained, idle, lost count, too many unanswered, silent ──▶ finishing its own ──▶ close_notify
-//!      └────────────────────────── closed or broken by the peer ──────────────────────▶ jobs given back
+//! taking jobs ── drained, idle, lost count, too many unanswered ──▶ finishing its own ──▶ close_notify
+//!      │   ╲─ silent ─▶ doubted: its jobs are asked on a fresh connection as well ─ heard ─▶ taking or finishing
+//!      └────────────────────── closed or broken by the peer, or silent for long ────────▶ jobs given back
 //! ```
 
 use super::dial::{Dial, TcpDial};
 use super::idle::Closer;
-use super::mux::{Arrival, Mux};
 use super::lanes;
+use super::mux::{Arrival, Mux};
 use super::pool::{Connection, Connector, Job, Outlet, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
+use super::vigil::{Asks, Suspicion, Vigil};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
 use crate::clock;
 use crate::config::settings::{Host, ServerSpec};
@@ -29,9 +31,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
 
-/// How long a connection may be silent after a query before it is doubted: a peer behind a dead path often goes on
-/// looking alive to TCP. New queries then get a fresh connection, while this one still waits for its own.
-const SILENCE: Duration = Duration::from_secs(1);
 /// How long the farewell may take.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -141,8 +140,10 @@ struct Driver<S> {
     active_at: Instant,
     /// How long it is kept without a query.
     idle: Duration,
-    /// Since when a query has been out and nothing was heard.
-    unheard_since: Option<Instant>,
+    /// Whether it is too silent.
+    vigil: Vigil,
+    /// It was silent for so long that nothing is waited for any more.
+    is_dead: bool,
     /// The one timer: sweeps while something is pending, else ends the idle connection. Re-armed lazily.
     timer: Pin<Box<Sleep>>,
 }
@@ -152,6 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn new(connection: StreamConnection<S>, outlet: Outlet) -> Self {
         let now = clock::now();
         let idle = outlet.idle_limit();
+        let vigil = Vigil::new(outlet.pace(), Asks::Nothing);
         Self {
             stream: connection.stream,
             outlet,
@@ -164,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             taking: true,
             answered: false,
             active_at: now,
-            unheard_since: None,
+            vigil,
+            is_dead: false,
             timer: Box::pin(tokio::time::sleep_until((now + idle).into())),
         }
     }
@@ -179,6 +182,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.poll_timer(cx, now) && self.poll_send(cx, now).is_ready() {
             return Poll::Ready(End::Broken);
         }
+        if self.is_dead {
+            return Poll::Ready(End::Broken);
+        }
         let finished = !self.taking && self.mux.pending() == 0;
         if finished { Poll::Ready(End::Finished) } else { Poll::Pending }
     }
@@ -191,19 +197,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
-            self.unheard_since = None;
             while let Some(message) = self.deframer.next_message() {
                 self.active_at = now;
-                self.deliver(message);
+                self.deliver(message, now);
+            }
+            if self.vigil.heard(self.mux.pending(), now) {
+                self.taking &= self.outlet.trust();
             }
         }
     }
 
     /// Completes the query that a message belongs to. A message that belongs to none must not fail the queries in flight,
     /// but a peer that has lost count gets no new ones.
-    fn deliver(&mut self, message: Bytes) {
+    fn deliver(&mut self, message: Bytes, now: Instant) {
         match self.mux.arrive(&message) {
-            Arrival::Answer(job) => self.answer(job, message),
+            Arrival::Answer(job) => self.answer(job, message, now),
             Arrival::Mismatch(job, fault) => {
                 job.ticket.complete(Err(TransportError::Mismatch(fault)));
                 self.retire();
@@ -214,7 +222,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Completes a query with its answer.
-    fn answer(&mut self, job: Job, message: Bytes) {
+    fn answer(&mut self, job: Job, message: Bytes, now: Instant) {
+        self.vigil.answered(job.latency(now));
         if !self.answered {
             self.answered = true;
             self.outlet.answered();
@@ -229,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if matches!(written, Poll::Ready(Err(_))) {
                 return Poll::Ready(());
             }
-            if !self.taking {
+            if !self.taking || self.vigil.is_doubted() {
                 return Poll::Pending;
             }
             // A peer that does not read gets no more queries: they wait where another connection can take them.
@@ -244,9 +253,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Appends every taken job to what is written next.
     fn frame_jobs(&mut self, now: Instant) {
         self.active_at = now;
-        self.unheard_since.get_or_insert(now);
         let mut jobs = std::mem::take(&mut self.jobs);
-        for job in jobs.drain(..) {
+        for mut job in jobs.drain(..) {
+            job.sent_at = Some(now);
+            if !job.retried {
+                // What was asked twice without an answer says more about its name than about the connection.
+                self.vigil.expect(self.mux.pending() + 1, now);
+            }
             let start = self.out.len();
             if !frame::append(&mut self.out, &job.query) {
                 job.ticket.complete(Err(TransportError::BodyTooLarge));
@@ -285,23 +298,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let before = self.mux.pending();
         loop {
-            let pending = self.mux.pending() > 0;
-            let due = if pending { now + SWEEP_INTERVAL } else { self.active_at + self.idle };
+            let due = self.due(now);
             if due < self.timer.deadline().into_std() {
                 self.timer.as_mut().reset(due.into());
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return self.mux.pending() < before;
             }
-            if pending {
+            if self.is_awaiting() {
                 self.sweep(now);
             } else if now >= due {
                 self.retire();
                 self.outlet.ended_quietly(Closer::Us, self.idle);
                 return false;
             }
-            self.timer.as_mut().reset(due.into());
+            if self.is_dead {
+                return false;
+            }
+            let next = self.due(now);
+            self.timer.as_mut().reset(next.into());
         }
+    }
+
+    /// Returns when the timer must ring.
+    fn due(&self, now: Instant) -> Instant {
+        if !self.is_awaiting() {
+            return self.active_at + self.idle;
+        }
+        let sweep = now + SWEEP_INTERVAL;
+        self.vigil.look_at().map_or(sweep, |at| at.min(sweep))
+    }
+
+    /// Tells whether the peer has something to say.
+    fn is_awaiting(&self) -> bool {
+        self.mux.pending() > 0 || self.vigil.is_silent()
     }
 
     /// Lets queries time out, and doubts a peer that leaves too many unanswered or has fallen silent.
@@ -309,16 +339,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         for job in self.mux.expire(now) {
             job.ticket.complete(Err(TransportError::Timeout));
         }
-        let silent = self.unheard_since.is_some_and(|since| now.saturating_duration_since(since) >= SILENCE);
-        if silent || self.mux.is_exhausted() {
+        if self.mux.is_exhausted() {
             self.retire();
         }
+        match self.vigil.check(now) {
+            Suspicion::Calm => {}
+            Suspicion::Ask | Suspicion::Doubt => self.doubt(),
+            Suspicion::Dead => self.is_dead = true,
+        }
+    }
+
+    /// Has the waiting queries asked again on a fresh connection, and waits for them here as well. When all of them were asked
+    /// again before, it is they that are slow; when all have timed out, the connection is not worth asking about.
+    fn doubt(&mut self) {
+        if self.mux.pending() == 0 {
+            self.retire();
+        } else if self.mux.pending_mut().any(|job| !job.retried) {
+            self.outlet.doubt(self.mux.pending_mut(), self.vigil.pace());
+            return;
+        }
+        self.vigil.forgive();
     }
 
     /// Takes no more jobs; those in flight are waited for.
     fn retire(&mut self) {
         if self.taking {
             self.taking = false;
+            self.outlet.learnt(self.vigil.pace());
             self.outlet.retire();
         }
     }
@@ -332,7 +379,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Hands the unanswered jobs back.
     fn give_back(self) {
         self.outlet.retire();
-        if self.taking && self.mux.pending() == 0 && self.unheard_since.is_none() {
+        self.outlet.learnt(self.vigil.pace());
+        if self.taking && self.mux.pending() == 0 && !self.vigil.is_silent() {
             self.outlet.ended_quietly(Closer::Server, clock::now().saturating_duration_since(self.active_at));
         }
         for job in self.mux.into_pending() {
@@ -345,11 +393,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 mod tests {
     use super::super::TransportError;
     use super::super::idle::IDLE;
+    use super::super::pool::Pool;
     use super::super::rehearsal::{
         Authority, Door, Identity, Log, NAME, Peer, PipeDial, answer_to, dot_endpoint, pipes, query, settle,
         surroundings, with_id,
     };
-    use super::super::pool::Pool;
     use super::*;
     use crate::config::settings::Limits;
     use crate::wire::response::ResponseFault;
@@ -606,16 +654,125 @@ mod tests {
         stage.accept().await.read().await.unwrap();
     }
 
+    /// A stage whose first connection has answered a few queries at once.
+    async fn warmed(limits: Limits) -> (Stage, ServerEnd) {
+        let mut stage = Stage::new(limits);
+        stage.pool.warm();
+        let mut server = stage.accept().await;
+        for id in 100..105 {
+            stage.ask(id, "warm.example");
+            let query = server.read().await.unwrap();
+            server.write(&[answer_to(&query)]).await;
+            stage.answered(id).await;
+        }
+        (stage, server)
+    }
+
+    /// Has the first connection fall silent under twenty queries.
+    async fn black_hole(limits: Limits) {
+        let (mut stage, mut dead) = warmed(limits).await;
+        let begun = clock::now();
+        (0..20).for_each(|id| stage.ask(id, &format!("n{id}.example")));
+        dead.read_many(20).await;
+        let mut fresh = stage.accept().await;
+        assert!(!stage.log.has(0));
+        stage.ask(20, "later.example");
+        let answers: Vec<_> = fresh.read_many(21).await.iter().map(|query| answer_to(query)).collect();
+        fresh.write(&answers).await;
+        for id in 0..=20 {
+            stage.answered(id).await;
+        }
+        let waited = clock::now() - begun;
+        assert!((225..500).contains(&waited.as_millis()), "{waited:?}");
+        assert!((0..20).all(|id| stage.log.is_doubted(id)) && !stage.log.is_doubted(20));
+        assert_eq!(dead.read().await, None);
+        assert!(clock::now() - begun < Duration::from_secs(2));
+        settle().await;
+        assert_eq!((stage.pool.connections(), stage.door.dials()), (1, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn queries_on_a_black_holed_connection_are_answered_on_a_fresh_one_and_it_is_closed() {
+        black_hole(Limits::default()).await;
+        black_hole(Limits { max_connections: 1, ..Limits::default() }).await;
+    }
+
+    /// Asks for a slow name; returns both connections with the query that each has.
+    async fn slow_name() -> (Stage, [(ServerEnd, Bytes); 2]) {
+        let (mut stage, mut old) = warmed(Limits::default()).await;
+        stage.ask(0, "slow.example");
+        let query = old.read().await.unwrap();
+        let mut fresh = stage.accept().await;
+        let again = fresh.read().await.unwrap();
+        assert!(!stage.log.has(0));
+        (stage, [(old, query), (fresh, again)])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_slow_name_that_is_answered_leaves_its_connection_in_use() {
+        let (stage, [(mut old, query), (mut fresh, again)]) = slow_name().await;
+        old.write(&[answer_to(&query)]).await;
+        stage.answered(0).await;
+        fresh.write(&[answer_to(&again)]).await;
+        settle().await;
+        stage.ask(1, "next.example");
+        old.read().await.unwrap();
+        assert_eq!((stage.pool.connections(), stage.door.dials()), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_connection_is_not_doubted_for_the_name_that_was_slow_on_the_old_one() {
+        let (stage, [_old, (mut fresh, again)]) = slow_name().await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert!(!stage.log.has(0));
+        fresh.write(&[answer_to(&again)]).await;
+        stage.answered(0).await;
+        stage.ask(1, "next.example");
+        fresh.read().await.unwrap();
+        assert_eq!((stage.pool.connections(), stage.door.dials()), (1, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_name_among_prompt_ones_times_out_alone_and_no_connection_is_closed() {
+        let (stage, mut server) = warmed(Limits::default()).await;
+        stage.ask(0, "slow.example");
+        server.read().await.unwrap();
+        for id in 1..=40 {
+            tokio::time::sleep(Duration::from_millis(105)).await;
+            stage.ask(id, "prompt.example");
+            let prompt = server.read().await.unwrap();
+            server.write(&[answer_to(&prompt)]).await;
+            stage.answered(id).await;
+        }
+        assert!(matches!(stage.error(0).await, TransportError::Timeout));
+        assert_eq!((stage.pool.connections(), stage.door.dials()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_slow_names_on_a_connection_that_goes_on_answering_are_no_reason_for_doubt() {
+        let (stage, mut server) = warmed(Limits::default()).await;
+        for id in 0..30 {
+            stage.ask(id, &format!("slow{id}.example"));
+        }
+        let queries = server.read_many(30).await;
+        for (id, query) in (0..30).zip(&queries) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            server.write(&[answer_to(query)]).await;
+            stage.answered(id).await;
+        }
+        assert_eq!(stage.door.dials(), 1);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_gets_no_new_queries_but_may_still_answer() {
         let mut stage = Stage::new(Limits::default());
         stage.ask(0, "a.example");
         let mut server = stage.accept().await;
         let query = server.read().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
         stage.ask(1, "b.example");
         let mut fresh = stage.accept().await;
-        fresh.read().await.unwrap();
+        fresh.read_many(2).await;
         server.write(&[answer_to(&query)]).await;
         stage.answered(0).await;
         assert!(!stage.log.has(1));

@@ -83,10 +83,9 @@ impl<C: Connector> Lanes<C> {
         let (before, after) = self.lanes.split_at_checked(own).unwrap_or((&self.lanes, &[]));
         for (distance, lane) in after.iter().chain(before).enumerate() {
             match lane.pool.offer(exchange) {
+                Ok(()) if distance == 0 => return Ok(()),
                 Ok(()) => {
-                    if let Some(own) = self.lanes.get(own).filter(|_| distance > 0) {
-                        own.borrowed();
-                    }
+                    self.lanes.get(own).into_iter().for_each(Lane::borrowed);
                     return Ok(());
                 }
                 Err(back) => exchange = back,

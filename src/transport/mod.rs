@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Transport ── Pool ─┬─ queue   what waits, who takes it, when to dial
+//!                    ├─ vigil   which connection is too silent; twins: a query that was asked on two
 //!                    ├─ dot     framed messages over TLS, by the ID table of mux; plain shares it over TCP
 //!                    └─ doh     HTTP/2
 //!                       dial ── tls   streams for both; certificate_time judges dates
@@ -17,12 +18,15 @@ pub mod dot;
 mod idle;
 mod lanes;
 pub mod mux;
+mod phase;
 pub mod plain;
 pub mod pool;
 mod queue;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 pub mod tls;
+mod twins;
+mod vigil;
 
 use crate::config::settings::{Endpoint, Limits, ServerSpec};
 use crate::wire::response::ResponseFault;
@@ -98,6 +102,10 @@ impl Debug for Ticket {
 pub trait CompletionSink: Send + Sync {
     /// Takes the outcome of the query whose ticket was made with `id`.
     fn completed(&self, id: u64, outcome: Result<Received, TransportError>);
+
+    /// Hears, before the outcome, that the connection the query is on has fallen silent and that it was asked again on a fresh
+    /// one: who knows another server may ask that too. The connection is at fault, not yet the server.
+    fn doubted(&self, _id: u64) {}
 }
 
 /// A server's message. Not validated beyond what was needed to match it to its query.

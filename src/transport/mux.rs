@@ -183,6 +183,14 @@ impl<T: InFlight> Mux<T> {
         expired
     }
 
+    /// Iterates over the queries in flight.
+    pub(super) fn pending_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| match &mut slot.tenant {
+            Tenant::Pending(query) => Some(query),
+            Tenant::Free | Tenant::Retired(_) => None,
+        })
+    }
+
     /// Gives up the queries in flight: the connection has ended.
     pub(super) fn into_pending(self) -> impl Iterator<Item = T> {
         self.slots.into_iter().filter_map(|slot| match slot.tenant {

@@ -5,6 +5,7 @@
 
 use super::idle::Closer;
 use super::queue::{Nudge, Queue, SWEEP_INTERVAL, Step};
+use super::vigil::Pace;
 use super::{Exchange, Handshake, Surroundings, Ticket, Transport, TransportError};
 use crate::clock;
 use bytes::Bytes;
@@ -67,8 +68,38 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
     /// Where its completion goes.
     pub(crate) ticket: Ticket,
-    /// It was on a connection that ended under it.
+    /// It was on a connection that ended under it or fell silent.
     pub(crate) retried: bool,
+    /// When it was written.
+    pub(crate) sent_at: Option<Instant>,
+}
+
+impl Job {
+    /// Makes one that was not sent yet.
+    fn new(exchange: Exchange) -> Self {
+        let Exchange { query, deadline, ticket, .. } = exchange;
+        Self { query, deadline, ticket, retried: false, sent_at: None }
+    }
+
+    /// Makes a second one, for a fresh connection; the first answer to either counts. None for one that was retried before.
+    pub(super) fn again(&mut self) -> Option<Self> {
+        if std::mem::replace(&mut self.retried, true) {
+            return None;
+        }
+        let ticket = self.ticket.share();
+        Some(Self {
+            query: self.query.clone(),
+            deadline: self.deadline,
+            ticket,
+            retried: true,
+            sent_at: None,
+        })
+    }
+
+    /// Returns how long its answer took, which comes now.
+    pub(crate) fn latency(&self, now: Instant) -> Duration {
+        self.sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
 }
 
 /// What the queue had.
@@ -109,8 +140,7 @@ impl<C: Connector> Pool<C> {
         if !queue.is_taking() || queue.refusal(self.shared.queue_limit, clock::now).is_some() {
             return Err(exchange);
         }
-        let Exchange { query, deadline, ticket, .. } = exchange;
-        let nudge = queue.push(Job { query, deadline, ticket, retried: false });
+        let nudge = queue.push(Job::new(exchange));
         drop(queue);
         self.shared.act(nudge);
         Ok(())
@@ -119,13 +149,12 @@ impl<C: Connector> Pool<C> {
 
 impl<C: Connector> Transport for Pool<C> {
     fn submit(&self, exchange: Exchange) {
-        let Exchange { query, deadline, ticket, .. } = exchange;
         let mut queue = self.shared.lock();
         if let Some(error) = queue.refusal(self.shared.queue_limit, clock::now) {
             drop(queue);
-            return ticket.complete(Err(error));
+            return exchange.ticket.complete(Err(error));
         }
-        let nudge = queue.push(Job { query, deadline, ticket, retried: false });
+        let nudge = queue.push(Job::new(exchange));
         drop(queue);
         self.shared.act(nudge);
     }
@@ -230,6 +259,33 @@ impl Outlet {
             Ok(nudge) => self.shared.act(nudge),
             Err(job) => job.ticket.complete(Err(TransportError::Closed)),
         }
+    }
+
+    /// The connection has fallen silent: it gets no more jobs until [`Self::trust`], and those that wait on it are asked again on
+    /// a fresh one besides, each once in its life. Returns how many were.
+    pub(crate) fn doubt<'a>(&self, waiting: impl Iterator<Item = &'a mut Job>, pace: Pace) -> usize {
+        let unrepeated = waiting.filter(|job| !job.retried).inspect(|job| job.ticket.doubt());
+        let jobs: Vec<Job> = unrepeated.filter_map(Job::again).collect();
+        let count = jobs.len();
+        let nudge = self.shared.lock().doubt(self.number, jobs, pace);
+        self.shared.act(nudge);
+        count
+    }
+
+    /// The connection that was doubted shows that it is there. False when it is to finish its own and close, because another one
+    /// has its place.
+    pub(crate) fn trust(&self) -> bool {
+        self.shared.lock().trust(self.number, self.shared.connection_limit)
+    }
+
+    /// Returns how long answers took on the connections of before.
+    pub(crate) fn pace(&self) -> Pace {
+        self.shared.lock().pace()
+    }
+
+    /// Tells how long answers take, for the connections that follow.
+    pub(crate) fn learnt(&self, pace: Pace) {
+        self.shared.lock().learnt(pace);
     }
 
     /// Call once, at the first answer: a connection that gives jobs back without one counts as a failed dial.

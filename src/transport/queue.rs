@@ -5,7 +5,9 @@
 //! *stuck*, and the keeper is called: it dials if it may, and lets jobs time out.
 
 use super::idle::{Closer, Habit};
+use super::phase::{Open, Phase};
 use super::pool::Job;
+use super::vigil::Pace;
 use super::{Handshake, TransportError};
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -68,6 +70,8 @@ pub(super) struct Queue {
     era: CancellationToken,
     /// How long the server keeps quiet connections.
     habit: Habit,
+    /// How long its answers take.
+    pace: Pace,
     /// The connector has still to forget the network of before.
     afresh: bool,
 }
@@ -88,60 +92,6 @@ struct Pause {
     until: Instant,
     /// What jobs are told meanwhile.
     error: TransportError,
-}
-
-/// A connection as the pool sees it.
-#[derive(Debug)]
-struct Open {
-    /// Higher for later ones.
-    number: u64,
-    /// What it is doing.
-    phase: Phase,
-    /// It gave a job back.
-    gave_back: bool,
-    /// It answered a query.
-    answered: bool,
-    /// Jobs it was given.
-    taken: usize,
-    /// It ends because the network is gone, which is not the server's fault.
-    abandoned: bool,
-}
-
-/// What a connection is doing.
-#[derive(Debug)]
-enum Phase {
-    /// Awake: it will ask for jobs before it sleeps again.
-    Busy,
-    /// Asleep, with room.
-    Hungry(Waker),
-    /// Asleep, without room; something else wakes it when it has room again. The waker is for draining.
-    Full(Waker),
-    /// Takes no more jobs.
-    Retired,
-}
-
-impl Open {
-    /// True when it will take, or can be woken to take, a further job.
-    fn is_taking(&self) -> bool {
-        matches!(self.phase, Phase::Busy | Phase::Hungry(_))
-    }
-
-    /// True unless it takes no more jobs.
-    fn is_open(&self) -> bool {
-        !matches!(self.phase, Phase::Retired)
-    }
-
-    /// Takes the waker of a sleeping connection, which counts as awake from then on.
-    fn rouse(&mut self) -> Option<Waker> {
-        match std::mem::replace(&mut self.phase, Phase::Busy) {
-            Phase::Hungry(waker) | Phase::Full(waker) => Some(waker),
-            Phase::Busy => None,
-            Phase::Retired => {
-                self.phase = Phase::Retired;
-                None
-            }
-        }
-    }
 }
 
 /// What the keeper does next.
@@ -225,6 +175,41 @@ impl Queue {
         self.nudge()
     }
 
+    /// Gives a connection no more jobs until it is trusted again; `jobs` are to be asked again on a fresh one.
+    pub(super) fn doubt(&mut self, number: u64, jobs: Vec<Job>, pace: Pace) -> Nudge {
+        self.pace = pace;
+        if let Some(connection) = self.connection(number).filter(|connection| connection.is_open()) {
+            connection.phase = Phase::Doubted;
+        }
+        let after = self.opened;
+        // Once nothing is dialled any more they only wait for the silent one.
+        let dialled = jobs.into_iter().filter(|_| !self.over);
+        self.again.extend(dialled.map(|job| Again { job, after }));
+        self.watching = false;
+        self.nudge()
+    }
+
+    /// Takes a doubted connection back, or retires it when others have its place. False for one that takes no more jobs.
+    pub(super) fn trust(&mut self, number: u64, connection_limit: usize) -> bool {
+        let open = self.connections.iter().filter(|connection| connection.is_open()).count();
+        let has_place = open + usize::from(self.dialling) < connection_limit;
+        let Some(connection) = self.connection(number) else { return false };
+        if matches!(connection.phase, Phase::Doubted) {
+            connection.phase = if has_place { Phase::Busy } else { Phase::Retired };
+        }
+        connection.is_open()
+    }
+
+    /// Returns how long answers take.
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Remembers how long answers take.
+    pub(super) fn learnt(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
     /// Wants a connection though no job waits, unless there is one or soon will be.
     pub(super) fn warm(&mut self) {
         let served = self.dialling || self.connections.iter().any(Open::is_open);
@@ -265,6 +250,7 @@ impl Queue {
         self.failures = 0;
         self.pause = None;
         self.habit = Habit::default();
+        self.pace = Pace::default();
         std::mem::take(&mut self.era)
     }
 
@@ -350,12 +336,12 @@ impl Queue {
         if drained {
             connection.phase = Phase::Retired;
         }
-        !connection.is_open()
+        matches!(connection.phase, Phase::Retired)
     }
 
     /// Keeps the waker of a connection that goes to sleep; when it is full, somebody else must see to what waits.
     pub(super) fn park(&mut self, number: u64, room: usize, waker: &Waker) -> Nudge {
-        if let Some(connection) = self.connection(number) {
+        if let Some(connection) = self.connection(number).filter(|connection| connection.is_open()) {
             let waker = waker.clone();
             connection.phase = if room == 0 { Phase::Full(waker) } else { Phase::Hungry(waker) };
         }
@@ -430,14 +416,7 @@ impl Queue {
         self.last_handshake = Some(handshake);
         self.opened += 1;
         let number = self.opened;
-        self.connections.push(Open {
-            number,
-            phase: Phase::Busy,
-            gave_back: false,
-            answered: false,
-            taken: 0,
-            abandoned: false,
-        });
+        self.connections.push(Open::new(number));
         number
     }
 
@@ -495,7 +474,13 @@ mod tests {
     const LIMIT: usize = 2;
 
     fn job(log: &Arc<Log>, id: u64, deadline: Instant) -> Job {
-        Job { query: query("a"), deadline, ticket: Ticket::new(Arc::clone(log) as _, id), retried: false }
+        Job {
+            query: query("a"),
+            deadline,
+            ticket: Ticket::new(Arc::clone(log) as _, id),
+            retried: false,
+            sent_at: None,
+        }
     }
 
     fn handshake(resumed: bool) -> Handshake {
@@ -561,6 +546,8 @@ mod tests {
         GiveBack { which: usize },
         Answer { which: usize },
         Retire { which: usize },
+        Doubt { which: usize },
+        Trust { which: usize },
         End { which: usize },
         KeeperWakes,
         DialEnds { well: bool },
@@ -575,6 +562,8 @@ mod tests {
             1 => which.clone().prop_map(|which| Event::GiveBack { which }),
             1 => which.clone().prop_map(|which| Event::Answer { which }),
             1 => which.clone().prop_map(|which| Event::Retire { which }),
+            1 => which.clone().prop_map(|which| Event::Doubt { which }),
+            1 => which.clone().prop_map(|which| Event::Trust { which }),
             1 => which.prop_map(|which| Event::End { which }),
             4 => Just(Event::KeeperWakes),
             2 => any::<bool>().prop_map(|well| Event::DialEnds { well }),
@@ -648,6 +637,21 @@ mod tests {
             self.note(nudge);
         }
 
+        fn doubt(&mut self, which: usize) {
+            let Some((number, jobs)) = self.held.get_mut(which) else { return };
+            let again = jobs.iter_mut().filter_map(Job::again).collect();
+            let nudge = self.queue.doubt(*number, again, Pace::default());
+            self.note(nudge);
+        }
+
+        /// A connection that is trusted again goes on to ask for jobs.
+        fn trust(&mut self, which: usize) {
+            let Some((number, _)) = self.held.get(which) else { return };
+            if self.queue.trust(*number, LIMIT) {
+                self.poll(which, 1);
+            }
+        }
+
         fn end(&mut self, which: usize) {
             if which < self.held.len() {
                 let (number, _jobs) = self.held.remove(which);
@@ -685,6 +689,8 @@ mod tests {
                 Event::GiveBack { which } => self.give_back(which),
                 Event::Answer { which } => self.answer(which),
                 Event::Retire { which } => self.retire(which),
+                Event::Doubt { which } => self.doubt(which),
+                Event::Trust { which } => self.trust(which),
                 Event::End { which } => self.end(which),
                 Event::KeeperWakes => self.keeper_wakes(),
                 Event::DialEnds { well } => self.dial_ends(well),

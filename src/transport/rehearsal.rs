@@ -342,6 +342,8 @@ pub(super) fn with_id(message: &[u8], id: u16) -> Bytes {
 pub(super) struct Log {
     /// By ticket.
     outcomes: Mutex<HashMap<u64, Result<Received, TransportError>>>,
+    /// Tickets whose connection fell silent.
+    doubts: Mutex<Vec<u64>>,
     /// Rings at each one.
     bell: Notify,
 }
@@ -351,6 +353,10 @@ impl CompletionSink for Log {
         let earlier = self.outcomes.lock().unwrap().insert(id, outcome);
         assert!(earlier.is_none(), "ticket {id} completed twice");
         self.bell.notify_waiters();
+    }
+
+    fn doubted(&self, id: u64) {
+        self.doubts.lock().unwrap().push(id);
     }
 }
 
@@ -365,6 +371,11 @@ impl Log {
         let sink: Arc<dyn CompletionSink> = Arc::clone(self) as _;
         let deadline = clock::now() + patience;
         transport.submit(Exchange { query: query(name), deadline, ticket: Ticket::new(sink, id), lane: 0 });
+    }
+
+    /// True when the ticket's connection fell silent, once.
+    pub(super) fn is_doubted(&self, id: u64) -> bool {
+        self.doubts.lock().unwrap().iter().filter(|doubted| **doubted == id).count() == 1
     }
 
     /// True when the ticket has completed.

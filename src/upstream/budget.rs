@@ -1,8 +1,9 @@
 //! How many retries a group may make: a share of its queries over the last 10 s. In an outage every query fails, and without
-//! a bound every gateway would ask three times as much of servers that are in trouble. Pure: `now` is handed in.
-//! It does not count a query's own attempts (`group::Attempts`).
+//! a bound every gateway would ask three times as much of servers that are in trouble. And how many queries may be asked of
+//! a second server only because the first is slow (hedges): a smaller share, saved up in small numbers.
+//! Pure: `now` is handed in. It does not count a query's own attempts (`group::Attempts`).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Retries over 10 s that are always allowed: a page's burst of queries must be able to change over to another server when one
@@ -36,6 +37,11 @@ impl RetryBudget {
         self.queries.count(self.second(now));
     }
 
+    /// Counts a retry that is made in any case: a query sent again on another connection to the same server.
+    pub fn charge(&self, now: Instant) {
+        self.retries.count(self.second(now));
+    }
+
     /// Counts a retry if there may be one; false if not.
     pub fn withdraw(&self, now: Instant) -> bool {
         let second = self.second(now);
@@ -50,6 +56,51 @@ impl RetryBudget {
     /// Returns the number of the second of `now`. It wraps after 136 years.
     fn second(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.start).as_secs() & u64::from(u32::MAX)
+    }
+}
+
+/// Hundredths of a hedge that can be saved up: five of them, so that a burst after a quiet time is not doubled.
+const SAVED_HEDGES: u32 = 5 * WHOLE_HEDGE;
+
+/// Hundredths in one.
+const WHOLE_HEDGE: u32 = 100;
+
+/// What may be asked twice: each query adds its share of a hedge, each hedge takes a whole one. It begins empty, so that at no
+/// time more than the share of all queries was asked twice. Lock free.
+#[derive(Debug)]
+pub struct HedgeBudget {
+    /// What one query adds, in hundredths of a hedge: the share in percent.
+    percent: u32,
+    /// Saved up, in hundredths of a hedge.
+    saved: AtomicU32,
+}
+
+impl HedgeBudget {
+    /// Makes an empty one. With 0 percent it stays empty.
+    pub fn new(percent: u32) -> Self {
+        Self { percent, saved: AtomicU32::new(0) }
+    }
+
+    /// Adds what a query brings. Nearly always it is full, which costs a glance.
+    pub fn deposit(&self) {
+        if self.saved.load(Ordering::Relaxed) < SAVED_HEDGES {
+            self.change(|saved| Some(saved.saturating_add(self.percent).min(SAVED_HEDGES)));
+        }
+    }
+
+    /// Returns true when a hedge could be paid.
+    pub fn is_enough(&self) -> bool {
+        self.saved.load(Ordering::Relaxed) >= WHOLE_HEDGE
+    }
+
+    /// Pays for one hedge; false when there is not enough.
+    pub fn withdraw(&self) -> bool {
+        self.change(|saved| saved.checked_sub(WHOLE_HEDGE))
+    }
+
+    /// Changes what is saved; false when `change` had nothing to say.
+    fn change(&self, change: impl FnMut(u32) -> Option<u32>) -> bool {
+        self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
     }
 }
 
@@ -125,6 +176,44 @@ mod tests {
         let later = start + Duration::from_secs(10);
         assert_eq!(retries(&budget, later), RETRIES_ALWAYS);
         assert_eq!(retries(&budget, later + Duration::from_secs(9)), 0);
+    }
+
+    fn hedges(budget: &HedgeBudget) -> usize {
+        (0..1000).take_while(|_| budget.withdraw()).count()
+    }
+
+    #[test]
+    fn one_query_in_twenty_may_be_hedged_and_never_more() {
+        let budget = HedgeBudget::new(5);
+        assert_eq!(hedges(&budget), 0);
+        let mut made = 0;
+        for queries in 1..=1000 {
+            budget.deposit();
+            made += hedges(&budget);
+            assert_eq!(made, queries / 20);
+        }
+    }
+
+    #[test]
+    fn a_long_time_without_hedges_saves_up_five() {
+        let budget = HedgeBudget::new(5);
+        (0..100_000).for_each(|_| budget.deposit());
+        assert_eq!(hedges(&budget), 5);
+    }
+
+    #[test]
+    fn with_no_share_there_are_no_hedges() {
+        let budget = HedgeBudget::new(0);
+        (0..1000).for_each(|_| budget.deposit());
+        assert!(!budget.is_enough() && !budget.withdraw());
+    }
+
+    #[test]
+    fn what_is_charged_counts_as_retries() {
+        let now = crate::clock::now();
+        let budget = RetryBudget::new(20, now);
+        (0..RETRIES_ALWAYS - 1).for_each(|_| budget.charge(now));
+        assert_eq!(retries(&budget, now), 1);
     }
 
     #[test]

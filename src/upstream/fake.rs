@@ -77,6 +77,11 @@ impl Fake {
         ticket.complete(Ok(Received { message, age_secs: 0 }));
     }
 
+    /// Says that the connection of every query without an answer has fallen silent.
+    pub(crate) fn doubt_kept(&self) {
+        self.seen.lock().unwrap().kept.iter().for_each(Ticket::doubt);
+    }
+
     /// Returns the queries.
     pub(crate) fn queries(&self) -> Vec<Bytes> {
         self.seen.lock().unwrap().queries.clone()
@@ -162,13 +167,18 @@ pub(crate) fn upstream_at(
 
 /// A group of such servers.
 pub(crate) fn group(upstreams: Vec<Arc<Upstream>>, strategy: StrategyKind) -> Group {
+    group_within(upstreams, strategy, &Limits::default())
+}
+
+/// A group of such servers, with other bounds.
+pub(crate) fn group_within(upstreams: Vec<Arc<Upstream>>, strategy: StrategyKind, limits: &Limits) -> Group {
     let spec = GroupSpec {
         name: "default".to_owned(),
         members: (0..upstreams.len()).collect(),
         strategy,
         own: false,
     };
-    Group::new(&spec, upstreams, &Limits::default())
+    Group::new(&spec, upstreams, limits)
 }
 
 /// A record whose owner is the question's name: type, TTL, RDATA.

@@ -2,7 +2,7 @@
 //! [`Attempts`] says whom to ask next; the asking and the waiting are `resolver::flight`'s.
 
 use super::Upstream;
-use super::budget::RetryBudget;
+use super::budget::{HedgeBudget, RetryBudget};
 use super::strategy::{self, AttemptOrder, Candidate, MAX_MEMBERS, Strategy};
 use crate::config::settings::{GroupSpec, Limits};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,6 +26,8 @@ pub struct Group {
     attempts: u8,
     /// Bounds the retries of all queries.
     budget: RetryBudget,
+    /// Bounds those that are made only because a server is slow.
+    hedges: HedgeBudget,
 }
 
 impl Group {
@@ -41,6 +43,7 @@ impl Group {
             partition,
             attempts: u8::try_from(limits.attempts).unwrap_or(u8::MAX),
             budget: RetryBudget::new(limits.retry_percent, crate::clock::now()),
+            hedges: HedgeBudget::new(limits.hedge_percent),
         }
     }
 
@@ -88,6 +91,7 @@ impl Attempts {
     /// Orders the group's servers for one query and counts it.
     pub fn start(group: &Group, random: u64, now: Instant) -> Self {
         group.budget.deposit(now);
+        group.hedges.deposit();
         Self { order: group.order(random, now), made: 0, soft: false }
     }
 
@@ -100,6 +104,28 @@ impl Attempts {
         }
         self.made += 1;
         Some(member)
+    }
+
+    /// Returns true when another server may be asked before the first has had its time: there is one that is up, and it could
+    /// be paid for. Whether it is asked is decided when that time comes ([`Self::next_for_hedge`]).
+    pub fn may_hedge(&self, group: &Group) -> bool {
+        self.order.up() > usize::from(self.made) && group.hedges.is_enough()
+    }
+
+    /// Returns the server to ask because the one that was asked is slower than usual: only one that is up, and within both the
+    /// budget of hedges and that of retries.
+    pub fn next_for_hedge(&mut self, group: &Group, now: Instant) -> Option<usize> {
+        let member = self.order.get(usize::from(self.made))?;
+        let is_up = group.upstreams.get(member).is_some_and(|upstream| upstream.is_up());
+        if self.made >= group.attempts || !is_up || !group.hedges.withdraw() {
+            return None;
+        }
+        self.next(group, now)
+    }
+
+    /// Counts that the query was sent once more to a server that had it, on another connection.
+    pub fn repeated(&self, group: &Group, now: Instant) {
+        group.budget.charge(now);
     }
 
     /// Returns the server to ask after an answer whose rcode is no result (`retry::after_rcode`): once a query, and only one that
@@ -175,6 +201,26 @@ mod tests {
             .inspect(|made| assert!(*made >= 1))
             .sum();
         assert_eq!(made, 400 + 100);
+    }
+
+    #[test]
+    fn a_hedge_goes_to_the_next_server_that_is_up_while_both_budgets_last() {
+        let now = crate::clock::now();
+        let group = group(3);
+        let hedged = |group: &Group| {
+            let mut attempts = Attempts::start(group, 1, now);
+            attempts.next(group, now);
+            (attempts.may_hedge(group), attempts.next_for_hedge(group, now))
+        };
+        assert_eq!(hedged(&group), (false, None), "nothing is saved up yet");
+        (0..40).for_each(|_| assert_eq!(Attempts::start(&group, 1, now).made(), 0));
+        take_down(&group.upstreams[1], now);
+        assert_eq!(hedged(&group), (true, Some(2)));
+        take_down(&group.upstreams[2], now);
+        assert_eq!(hedged(&group), (false, None), "nobody else is up");
+        group.upstreams[1].observe(crate::upstream::Sample::Answered { latency: Duration::ZERO }, now);
+        (0..100).for_each(|_| group.budget.charge(now));
+        assert_eq!(hedged(&group), (true, None), "no retry is left");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How long one server's answers take: a moving average that jumps up at once and comes down slowly (peak-EWMA), with a
-//! penalty for failures beside it. Pure. It knows neither time-outs of attempts nor who is chosen.
+//! penalty for failures beside it, and the time within which nearly all of them come. Pure. It knows neither time-outs of
+//! attempts nor who is chosen.
 //!
 //! A failure never enters as its own time: a server that refuses in a millisecond must not look like the fastest. And the
 //! penalty is kept apart from the estimate, so that a server's failures do not lengthen the time it is waited for.
@@ -24,12 +25,14 @@ const MOST_PENALTY: f64 = 5.0;
 const AFTER_TIMEOUT: (f64, f64) = (0.125, 0.5);
 
 /// The latency of one server; all in seconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Latency {
     /// None before the first answer.
     measured: Option<Measured>,
     /// What failures have added.
     penalty: Option<Penalty>,
+    /// The slowest answers.
+    tail: Tail,
 }
 
 /// What answers showed.
@@ -56,7 +59,10 @@ impl Latency {
     /// Enters what became of a query.
     pub fn observe(&mut self, sample: &Sample, now: Instant) {
         match sample {
-            Sample::Answered { latency } => self.enter(latency.as_secs_f64(), now),
+            Sample::Answered { latency } => {
+                self.enter(latency.as_secs_f64(), now);
+                self.tail.enter(*latency);
+            }
             Sample::TimedOut => {
                 self.punish(now);
                 self.lengthen(now);
@@ -75,6 +81,11 @@ impl Latency {
     /// wait long for a server that has fallen silent.
     pub fn typical(&self) -> Option<Duration> {
         self.measured.map(|measured| seconds(measured.typical))
+    }
+
+    /// Returns the time within which 95 of 100 answers come; None before there were enough of them to tell.
+    pub fn nearly_all(&self) -> Option<Duration> {
+        self.tail.limit()
     }
 
     /// Returns the cost of asking: the estimate and the penalty. A server never asked costs nothing, so that it is tried.
@@ -125,10 +136,120 @@ impl Measured {
     }
 }
 
-/// Returns the weight that something of `at` has left.
+/// One answer of so many is slower than what [`Tail::limit`] says: its 95th percentile.
+const TAIL_SHARE: u32 = 20;
+
+/// Fewer answers than this say nothing about the slowest twentieth.
+const TAIL_SAMPLES: u32 = 20;
+
+/// With so many answers all counts are halved, so that what was long ago wears off.
+const TAIL_MEMORY: u32 = 400;
+
+/// The finest difference between two latencies, and the width of the lowest buckets, in microseconds.
+const TAIL_UNIT: u32 = 125;
+
+/// Buckets for each doubling of the latency, as a power of two: an eighth is precise enough to wait by.
+const TAIL_BITS: u32 = 3;
+
+/// Buckets up to 8 s, which no answer takes.
+const TAIL_BUCKETS: usize = 112;
+
+/// Counts of recent answers by how long they took, and the bucket at which the slowest twentieth begins. That place is
+/// moved with each answer, by a step or two, and never searched for.
+#[derive(Clone, Debug)]
+struct Tail {
+    /// Answers in each bucket.
+    counts: [u16; TAIL_BUCKETS],
+    /// Answers in all of them.
+    total: u32,
+    /// Answers in buckets above `place`.
+    slower: u32,
+    /// The lowest bucket above which there is no more than the share.
+    place: usize,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { counts: [0; TAIL_BUCKETS], total: 0, slower: 0, place: 0 }
+    }
+}
+
+impl Tail {
+    /// Enters an answer's time.
+    fn enter(&mut self, latency: Duration) {
+        let bucket = bucket_of(latency);
+        let Some(count) = self.counts.get_mut(bucket) else { return };
+        *count = count.saturating_add(1);
+        self.total += 1;
+        self.slower += u32::from(bucket > self.place);
+        if self.total >= TAIL_MEMORY {
+            self.halve();
+        }
+        self.settle();
+    }
+
+    /// Returns the upper edge of the place.
+    fn limit(&self) -> Option<Duration> {
+        (self.total >= TAIL_SAMPLES).then(|| upper_edge(self.place))
+    }
+
+    /// Moves the place to where it belongs.
+    fn settle(&mut self) {
+        let share = self.total / TAIL_SHARE;
+        while self.slower > share {
+            self.place += 1;
+            self.slower = self.slower.saturating_sub(self.count(self.place));
+        }
+        while self.place > 0 && self.slower + self.count(self.place) <= share {
+            self.slower += self.count(self.place);
+            self.place -= 1;
+        }
+    }
+
+    /// Halves all counts.
+    fn halve(&mut self) {
+        self.counts.iter_mut().for_each(|count| *count /= 2);
+        let sum = |counts: &[u16]| counts.iter().map(|count| u32::from(*count)).sum();
+        self.total = sum(&self.counts);
+        self.slower = sum(self.counts.get(self.place + 1..).unwrap_or_default());
+    }
+
+    /// Returns the answers in a bucket.
+    fn count(&self, bucket: usize) -> u32 {
+        self.counts.get(bucket).copied().map_or(0, u32::from)
+    }
+}
+
+/// Returns the bucket of a latency: the number of its highest bit, and the bits below that.
+fn bucket_of(latency: Duration) -> usize {
+    let secs = u32::try_from(latency.as_secs()).unwrap_or(u32::MAX);
+    let units =
+        secs.saturating_mul(1_000_000 / TAIL_UNIT).saturating_add(latency.subsec_micros() / TAIL_UNIT);
+    let doublings = (units >> TAIL_BITS).checked_ilog2().map_or(0, |log| log + 1);
+    let within = units >> doublings.saturating_sub(1) & ((1 << TAIL_BITS) - 1);
+    let bucket = (doublings << TAIL_BITS) + within;
+    usize::try_from(bucket).unwrap_or(usize::MAX).min(TAIL_BUCKETS - 1)
+}
+
+/// Returns where the bucket ends.
+fn upper_edge(bucket: usize) -> Duration {
+    let next = u32::try_from(bucket + 1).unwrap_or(u32::MAX);
+    let (doublings, within) = (next >> TAIL_BITS, next & ((1 << TAIL_BITS) - 1));
+    let units = match doublings {
+        0 => within,
+        _ => (1 << TAIL_BITS | within) << (doublings - 1),
+    };
+    Duration::from_micros(u64::from(TAIL_UNIT) * u64::from(units))
+}
+
+/// Returns the weight that something of `at` has left: e^-x as (e^-x/8)^8, near enough and without the 300 kB of the
+/// mathematics library.
 fn remains(at: Instant, now: Instant) -> f64 {
-    let age = now.saturating_duration_since(at).as_secs_f64();
-    (-age / DECAY.as_secs_f64()).exp()
+    let x = now.saturating_duration_since(at).as_secs_f64() / DECAY.as_secs_f64() / 8.0;
+    let eighth = 1.0 / (1.0 + x * (1.0 + x / 2.0 * (1.0 + x / 3.0)));
+    let quarter = eighth * eighth;
+    let half = quarter * quarter;
+    half * half
 }
 
 /// Returns seconds as a duration; what is no number is zero.
@@ -216,6 +337,61 @@ mod tests {
             waits.push(latency.typical().unwrap().as_millis());
         }
         assert_eq!(waits, [125, 250, 500, 500]);
+    }
+
+    #[test]
+    fn the_time_of_nearly_all_answers_is_known_after_twenty_and_at_most_an_eighth_too_long() {
+        for millis in [1, 3, 12, 40, 77, 250, 1_900] {
+            let mut tail = Tail::default();
+            for _ in 0..19 {
+                tail.enter(Duration::from_millis(millis));
+            }
+            assert_eq!(tail.limit(), None);
+            tail.enter(Duration::from_millis(millis));
+            let limit = tail.limit().unwrap();
+            assert!(limit > Duration::from_millis(millis), "{limit:?}");
+            assert!(limit <= Duration::from_millis(millis).mul_f64(1.126), "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn one_answer_in_twenty_may_be_as_slow_as_it_likes() {
+        let mut tail = Tail::default();
+        for number in 0..200 {
+            tail.enter(Duration::from_millis(if number % 20 == 7 { 9_000 } else { 10 + number % 5 }));
+        }
+        assert!(tail.limit().unwrap() < Duration::from_millis(17), "{:?}", tail.limit());
+        for number in 0..200 {
+            tail.enter(Duration::from_millis(if number % 10 == 7 { 400 } else { 10 }));
+        }
+        assert!(tail.limit().unwrap() >= Duration::from_millis(400), "{:?}", tail.limit());
+    }
+
+    #[test]
+    fn a_server_that_has_become_faster_is_known_as_such_after_a_while() {
+        let mut tail = Tail::default();
+        for _ in 0..10_000 {
+            tail.enter(Duration::from_millis(300));
+        }
+        for _ in 0..2_000 {
+            tail.enter(Duration::from_millis(10));
+        }
+        assert!(tail.limit().unwrap() < Duration::from_millis(12));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_place_is_where_a_search_would_find_it(times in proptest::collection::vec(0u64..9_000_000, 0..900)) {
+            let mut tail = Tail::default();
+            for micros in times {
+                tail.enter(Duration::from_micros(micros));
+                let slower = |place: usize| tail.counts[place + 1..].iter().map(|n| u32::from(*n)).sum::<u32>();
+                let found = (0..TAIL_BUCKETS).find(|place| slower(*place) <= tail.total / TAIL_SHARE);
+                proptest::prop_assert_eq!(found, Some(tail.place));
+                proptest::prop_assert_eq!(slower(tail.place), tail.slower);
+                proptest::prop_assert!(tail.total < TAIL_MEMORY);
+            }
+        }
     }
 
     #[test]

@@ -178,6 +178,22 @@ const UNKNOWN_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// An attempt may take this many times the usual latency.
 const ATTEMPT_LATENCIES: u32 = 4;
 
+/// Nobody is hedged sooner: what is this fast cannot be made faster by asking twice.
+const LEAST_HEDGE: Duration = Duration::from_millis(10);
+
+/// A connection that has to be opened first takes the round trips of TCP and TLS besides, and then a hedge comes later.
+const HEDGE_LATENCIES_UNCONNECTED: u32 = 4;
+
+/// How long to wait for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Before another is asked in its place.
+    pub patience: Duration,
+    /// Before another is asked beside it: nearly all of its answers have come by then. None while that is unknown, or not
+    /// sooner than `patience`.
+    pub hedge: Option<Duration>,
+}
+
 impl Upstream {
     /// Makes a server that nothing is known of: it counts as up until it shows otherwise.
     pub fn new(
@@ -272,13 +288,26 @@ impl Upstream {
 
     /// Returns how long to wait for this server before another is asked.
     pub fn attempt_timeout(&self) -> Duration {
+        self.waits().patience
+    }
+
+    /// Returns how long to wait for this server.
+    pub fn waits(&self) -> Waits {
         let (least, most) = ATTEMPT_TIMEOUT;
-        let usual = self.condition().latency.typical();
-        let Some(usual) = usual else {
-            return UNKNOWN_ATTEMPT_TIMEOUT;
+        let (usual, nearly_all) = {
+            let latency = &self.condition().latency;
+            (latency.typical(), latency.nearly_all())
         };
-        let least = if self.transport.connections() == 0 { UNKNOWN_ATTEMPT_TIMEOUT } else { least };
-        usual.saturating_mul(ATTEMPT_LATENCIES).clamp(least, most)
+        let Some(usual) = usual else {
+            return Waits { patience: UNKNOWN_ATTEMPT_TIMEOUT, hedge: None };
+        };
+        let (least, latencies) = match self.transport.connections() {
+            0 => (UNKNOWN_ATTEMPT_TIMEOUT, HEDGE_LATENCIES_UNCONNECTED),
+            _ => (least, 1),
+        };
+        let patience = usual.saturating_mul(ATTEMPT_LATENCIES).clamp(least, most);
+        let hedge = nearly_all.map(|time| time.saturating_mul(latencies).max(LEAST_HEDGE));
+        Waits { patience, hedge: hedge.filter(|hedge| *hedge < patience) }
     }
 
     /// Returns true unless it is down.
@@ -472,6 +501,24 @@ mod tests {
         upstream.observe(answered(10), now);
         fake.has_connections(0);
         assert_eq!(upstream.attempt_timeout(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_hedge_waits_for_nearly_all_answers_and_longer_without_a_connection() {
+        let now = crate::clock::now();
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        let hedge = |samples: &[u64]| {
+            upstream.start_afresh(now);
+            samples.iter().for_each(|millis| upstream.observe(answered(*millis), now));
+            upstream.waits().hedge.map(|hedge| hedge.as_millis())
+        };
+        assert_eq!(hedge(&[10; 19]), None, "too few to tell");
+        assert_eq!(hedge(&[1; 20]), Some(10), "the least");
+        assert_eq!(hedge(&[20; 20]), Some(22));
+        assert_eq!(hedge(&[600; 20]), Some(640));
+        assert_eq!(hedge(&[[10; 20], [900; 20]].concat()), Some(960));
+        fake.has_connections(0);
+        assert_eq!(hedge(&[20; 20]), Some(88));
     }
 
     #[test]

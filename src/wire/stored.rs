@@ -360,7 +360,10 @@ impl Traits {
 }
 
 /// Octets before the TTL offsets.
-const PREFIX_LEN: usize = 7;
+const PREFIX_LEN: usize = 6;
+
+/// Stands for the absence of an EDE code: the last one for private use (RFC 8914 §5.2) cannot be kept.
+const NO_EDE: u16 = u16::MAX;
 
 /// What is known beside the message, so that rendering need not look for it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -377,15 +380,14 @@ impl Prefix {
     /// Packs it together with the number of TTL offsets.
     fn encode(self, ttl_count: u16) -> [u8; PREFIX_LEN] {
         let [count_high, count_low] = ttl_count.to_be_bytes();
-        let [ede_high, ede_low] = self.ede.map_or(0, |ede| ede.0).to_be_bytes();
-        let has_ede = u8::from(self.ede.is_some());
-        [count_high, count_low, has_ede, ede_high, ede_low, self.rcode_upper, self.name_len]
+        let [ede_high, ede_low] = self.ede.map_or(NO_EDE, |ede| ede.0).to_be_bytes();
+        [count_high, count_low, ede_high, ede_low, self.rcode_upper, self.name_len]
     }
 
     /// Reads it and the number of TTL offsets.
     fn decode(octets: [u8; PREFIX_LEN]) -> (Self, u16) {
-        let [count_high, count_low, has_ede, ede_high, ede_low, rcode_upper, name_len] = octets;
-        let ede = (has_ede != 0).then_some(EdeCode(u16::from_be_bytes([ede_high, ede_low])));
+        let [count_high, count_low, ede_high, ede_low, rcode_upper, name_len] = octets;
+        let ede = Some(u16::from_be_bytes([ede_high, ede_low])).filter(|code| *code != NO_EDE).map(EdeCode);
         (Self { ede, rcode_upper, name_len }, u16::from_be_bytes([count_high, count_low]))
     }
 

@@ -5,7 +5,8 @@
 //! ```text
 //! Open ──GOAWAY, drain──▶ Finishing ──nothing in flight──▶ Closing ──GOAWAY, close_notify sent──▶ over
 //!   └───────idle──────────────────────────────────────────────▲
-//! any ──broken, or silent even to a PING──▶ over
+//! any ──silent even to a PING──▶ doubted: its queries are asked on a fresh connection as well ──still silent──▶ over
+//! any ──broken──▶ over
 //! ```
 
 use super::meter::{Meter, Metered};
@@ -15,6 +16,7 @@ use crate::clock;
 use crate::transport::TransportError;
 use crate::transport::idle::Closer;
 use crate::transport::pool::{self, Job, Outlet, Taken};
+use crate::transport::vigil::{Asks, Suspicion, Vigil};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -35,10 +37,6 @@ const MAX_STREAMS: usize = 240;
 
 /// How often deadlines are looked at while queries are in flight.
 const SWEEP: Duration = Duration::from_millis(250);
-
-/// Silence with queries in flight after which a PING asks whether anybody is there; and how long the answer may take.
-/// TCP alone would not tell for minutes: a middlebox may go on acknowledging.
-const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long GOAWAY and close_notify may take to be sent.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -163,21 +161,8 @@ struct Pulse {
     meter: Arc<Meter>,
     /// The count when last looked at.
     seen: usize,
-    /// Since when queries wait and nothing comes. It outlives queries that time out: they do not say who is at fault.
-    silent_since: Option<Instant>,
-    /// When a PING was sent into the silence.
-    asked_at: Option<Instant>,
-}
-
-/// What to do about a silence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Suspicion {
-    /// Nothing.
-    Calm,
-    /// Send a PING.
-    Ask,
-    /// Give the connection up.
-    Dead,
+    /// Whether there are too few.
+    vigil: Vigil,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -186,6 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let DohConnection { mut link, requests, template, meter } = connection;
         let now = clock::now();
         let idle = outlet.idle_limit();
+        let vigil = Vigil::new(outlet.pace(), Asks::ByPing);
         Self {
             idle,
             ping: link.ping_pong(),
@@ -200,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             is_full: false,
             has_answered: false,
             last_used: now,
-            pulse: Pulse::new(meter),
+            pulse: Pulse { seen: meter.total(), meter, vigil },
             sweep: Box::pin(tokio::time::sleep_until((now + idle).into())),
         }
     }
@@ -213,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.send_queries(cx, now);
             let is_over = self.link.poll_unpin(cx).is_ready();
             let mut is_changed = self.complete_answers(now, cx);
+            self.listen(now);
             if is_over || self.is_given_up(cx, now, &mut is_changed) {
                 self.retire();
                 self.give_all_back();
@@ -233,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Takes as many queries as there is room for and hands them to HTTP/2, which writes them when polled.
     fn send_queries(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.send_backlog(cx, now);
-        while self.stage == Stage::Open {
+        while self.stage == Stage::Open && !self.pulse.vigil.is_doubted() {
             let room = self.room(cx);
             self.is_full = room == 0;
             match self.outlet.poll_take(cx, room, &mut self.taken, now) {
@@ -251,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Returns how many queries may be taken now; none while a server that fell silent has not shown that it is there.
     fn room(&mut self, cx: &mut Context<'_>) -> usize {
         let free = self.free_streams(cx).saturating_sub(self.backlog.len());
-        if self.pulse.is_asking() { 0 } else { free }
+        if self.pulse.vigil.is_suspect() { 0 } else { free }
     }
 
     /// Returns how many streams may be opened now: HTTP/2 would queue more without a bound. An error means never again:
@@ -284,7 +271,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Opens a stream for a query.
     fn send(&mut self, waiting: Waiting, now: Instant) {
-        let Waiting { job, refusals } = waiting;
+        let Waiting { mut job, refusals } = waiting;
+        job.sent_at = Some(now);
         let Some(requests) = &mut self.requests else { return self.outlet.give_back(job) };
         let (head, body) = match self.template.request(&job.query) {
             Ok(request) => request,
@@ -301,8 +289,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
         }
         self.last_used = now;
-        self.pulse.expect(now);
-        self.wake_by(now + SWEEP);
+        self.pulse.vigil.expect(self.in_flight.len(), now);
+        self.wake_by(self.next_look(now));
+    }
+
+    /// Returns when deadlines and silence are to be looked at while queries are in flight.
+    fn next_look(&self, now: Instant) -> Instant {
+        let sweep = now + SWEEP;
+        self.pulse.vigil.look_at().map_or(sweep, |at| at.min(sweep))
+    }
+
+    /// Takes note of what has come: any octet is a sign of life.
+    fn listen(&mut self, now: Instant) {
+        if !self.pulse.has_news() {
+            return;
+        }
+        let was_doubted = self.pulse.vigil.heard(self.in_flight.len(), now);
+        if was_doubted && self.stage == Stage::Open && !self.outlet.trust() {
+            self.stage = Stage::Finishing;
+        }
     }
 
     /// Makes sure that the task runs at `at`.
@@ -320,6 +325,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.last_used = now;
             match outcome {
                 Outcome::Answered(received) => {
+                    self.pulse.vigil.answered(job.latency(now));
                     self.note_answer();
                     job.ticket.complete(Ok(received));
                 }
@@ -347,9 +353,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return true;
             }
             self.expire(now);
-            match self.pulse.check(!self.in_flight.is_empty(), now) {
+            match self.pulse.vigil.check(now) {
                 Suspicion::Calm => {}
                 Suspicion::Ask => self.send_ping(cx),
+                Suspicion::Doubt => self.doubt(),
                 Suspicion::Dead => return true,
             }
             self.plan_sweep(now);
@@ -360,9 +367,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Sets when the next look is due, and closes a connection that nobody uses.
     fn plan_sweep(&mut self, now: Instant) {
         let idle_at = self.last_used + self.idle;
-        let is_used = !self.in_flight.is_empty() || !self.backlog.is_empty() || self.pulse.is_doubtful();
+        let is_used = !self.in_flight.is_empty() || !self.backlog.is_empty() || self.pulse.vigil.is_silent();
         if is_used {
-            self.sweep.as_mut().reset((now + SWEEP).into());
+            let at = self.next_look(now);
+            self.sweep.as_mut().reset(at.into());
         } else if now < idle_at {
             self.sweep.as_mut().reset(idle_at.into());
         } else {
@@ -401,10 +409,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let _ = ping.send_ping(Ping::opaque());
     }
 
+    /// Has the waiting queries asked again on a fresh connection, and waits for them here as well.
+    fn doubt(&mut self) {
+        self.give_backlog_back();
+        let waiting = self.in_flight.iter_mut().filter_map(InFlight::job_mut);
+        self.outlet.doubt(waiting, self.pulse.vigil.pace());
+    }
+
     /// Takes no more queries; the pool may open another connection.
     fn retire(&mut self) {
         if self.stage == Stage::Open {
-            if self.in_flight.is_empty() && self.backlog.is_empty() && !self.pulse.is_doubtful() {
+            self.outlet.learnt(self.pulse.vigil.pace());
+            if self.in_flight.is_empty() && self.backlog.is_empty() && !self.pulse.vigil.is_silent() {
                 let quiet = clock::now().saturating_duration_since(self.last_used);
                 self.outlet.ended_quietly(Closer::Server, quiet);
             }
@@ -438,69 +454,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 }
 
 impl Pulse {
-    /// Starts with nobody expected to say anything.
-    fn new(meter: Arc<Meter>) -> Self {
-        Self { seen: meter.total(), meter, silent_since: None, asked_at: None }
-    }
-
-    /// Notes that the server has something to answer.
-    fn expect(&mut self, now: Instant) {
-        self.silent_since.get_or_insert(now);
-    }
-
-    /// Tells whether a silence is being looked into.
-    fn is_doubtful(&self) -> bool {
-        self.silent_since.is_some()
-    }
-
-    /// Tells whether a PING was sent and nothing has come since.
-    fn is_asking(&self) -> bool {
-        self.asked_at.is_some() && self.meter.total() == self.seen
-    }
-
-    /// Judges the silence.
-    fn check(&mut self, has_in_flight: bool, now: Instant) -> Suspicion {
+    /// Tells whether something came since the last look.
+    fn has_news(&mut self) -> bool {
         let total = self.meter.total();
-        if mem::replace(&mut self.seen, total) != total {
-            self.silent_since = has_in_flight.then_some(now);
-            self.asked_at = None;
-            return Suspicion::Calm;
-        }
-        let lasts = |since: Option<Instant>| since.is_some_and(|since| now.duration_since(since) >= SILENCE);
-        match self.asked_at {
-            None if lasts(self.silent_since) => {
-                self.asked_at = Some(now);
-                Suspicion::Ask
-            }
-            Some(_) if lasts(self.asked_at) => Suspicion::Dead,
-            None | Some(_) => Suspicion::Calm,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silence_is_asked_into_and_then_taken_for_death() {
-        let mut pulse = Pulse::new(Arc::default());
-        let start = clock::now();
-        let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(pulse.check(false, at(0)), Suspicion::Calm);
-        pulse.expect(at(100));
-        assert_eq!(pulse.check(true, at(1000)), Suspicion::Calm);
-        assert_eq!(pulse.check(true, at(1100)), Suspicion::Ask);
-        assert_eq!(pulse.check(true, at(2000)), Suspicion::Calm);
-        assert_eq!(pulse.check(true, at(2100)), Suspicion::Dead);
-    }
-
-    #[test]
-    fn silence_goes_on_when_its_queries_have_timed_out() {
-        let mut pulse = Pulse::new(Arc::default());
-        let start = clock::now();
-        pulse.expect(start);
-        assert_eq!(pulse.check(false, start + SILENCE), Suspicion::Ask);
-        assert_eq!(pulse.check(false, start + SILENCE * 2), Suspicion::Dead);
+        mem::replace(&mut self.seen, total) != total
     }
 }

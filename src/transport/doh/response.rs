@@ -97,6 +97,11 @@ impl InFlight {
         }
     }
 
+    /// Returns the query while it waits.
+    pub(super) fn job_mut(&mut self) -> Option<&mut Job> {
+        self.job.as_mut()
+    }
+
     /// Gives the stream up and keeps the query.
     pub(super) fn into_job(self) -> Option<Job> {
         self.job

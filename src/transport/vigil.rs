@@ -1,0 +1,296 @@
+//! How long a connection may be silent while queries wait, learnt from how long its answers take, and what follows from a
+//! longer silence. TCP alone would not tell for minutes: behind a dead path a middlebox may go on acknowledging. Pure: it is
+//! told what was sent and heard, with `now`; asking again and closing are the connection's (`dot`, `doh`).
+//!
+//! ```text
+//! trusted ──silent──▶ doubted: waiting queries are asked again elsewhere ──still silent──▶ dead
+//!    ▲    ╲─silent, HTTP/2─▶ asked by PING ──no answer──▲  │
+//!    └───────────────────────── any octet ◀─────────────┴──┘
+//! ```
+
+use std::time::{Duration, Instant};
+
+/// No silence is shorter. TCP repairs one lost packet within 200 ms and a round trip; and it is sooner than the least time that
+/// a query waits before another server is asked and this one blamed (250 ms).
+const LEAST: Duration = Duration::from_millis(225);
+
+/// No silence is longer, and nothing is known yet: the least that a resolver needs for slow names often enough.
+const MOST: Duration = Duration::from_secs(1);
+
+/// How long the answer to a PING may take: it is a round trip, and no name has to be looked up for it.
+const PONG: Duration = Duration::from_millis(400);
+
+/// From the end of patience to the end of the connection: with [`MOST`] less than 2 s in all.
+const VERDICT: Duration = Duration::from_millis(800);
+
+/// How long answers take on a connection: as TCP estimates its round trips (RFC 6298 §2), in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace(Option<Measured>);
+
+/// What answers showed.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    /// The moving average.
+    smoothed: u32,
+    /// How far answers are from it, on average.
+    deviation: u32,
+}
+
+impl Pace {
+    /// Enters an answer's time.
+    fn enter(&mut self, latency: Duration) {
+        let sample = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4);
+        self.0 = Some(match self.0 {
+            None => Measured { smoothed: sample, deviation: sample / 2 },
+            Some(Measured { smoothed, deviation }) => Measured {
+                deviation: (deviation * 3 + smoothed.abs_diff(sample)) / 4,
+                smoothed: (smoothed * 7 + sample) / 8,
+            },
+        });
+    }
+
+    /// Returns how long a silence is nothing unusual.
+    fn patience(&self) -> Duration {
+        self.0.map_or(MOST, |measured| {
+            let micros = u64::from(measured.smoothed) + 4 * u64::from(measured.deviation);
+            Duration::from_micros(micros).clamp(LEAST, MOST)
+        })
+    }
+}
+
+/// Whether a protocol has a question of its own that every living peer answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// HTTP/2: a PING.
+    ByPing,
+    /// DNS over a stream: a query that takes long cannot be told from a dead path.
+    Nothing,
+}
+
+/// What to do about a silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// Nothing.
+    Calm,
+    /// Send a PING.
+    Ask,
+    /// Have the waiting queries asked again elsewhere, and take no more.
+    Doubt,
+    /// Give the connection up.
+    Dead,
+}
+
+/// The watch over one connection.
+#[derive(Debug)]
+pub(super) struct Vigil {
+    /// How long answers take.
+    pace: Pace,
+    /// What can be asked.
+    asks: Asks,
+    /// Since when queries wait and nothing comes. It outlives queries that time out: they do not say who is at fault.
+    silent_since: Option<Instant>,
+    /// Since when that are several.
+    several_since: Option<Instant>,
+    /// What was thought of it last.
+    stage: Stage,
+    /// A PING was answered, and no query since: only the names are slow, and it need not be asked so often.
+    has_ponged: bool,
+}
+
+/// What is thought of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is well.
+    Trusted,
+    /// A PING was sent into the silence.
+    Asked {
+        /// When it is doubted.
+        doubt_at: Instant,
+        /// When it is given up.
+        dead_at: Instant,
+    },
+    /// It is to show that it is there.
+    Doubted {
+        /// When it is given up.
+        dead_at: Instant,
+    },
+}
+
+impl Vigil {
+    /// Starts with nobody expected to say anything.
+    pub(super) fn new(pace: Pace, asks: Asks) -> Self {
+        Self { pace, asks, silent_since: None, several_since: None, stage: Stage::Trusted, has_ponged: false }
+    }
+
+    /// Returns how long answers take, for the next connection.
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Notes that the peer has something to answer: `waiting` queries with this one.
+    pub(super) fn expect(&mut self, waiting: usize, now: Instant) {
+        self.silent_since.get_or_insert(now);
+        if waiting > 1 {
+            self.several_since.get_or_insert(now);
+        }
+    }
+
+    /// Notes that octets have come, and how many queries go on waiting. True when the connection was doubted.
+    pub(super) fn heard(&mut self, waiting: usize, now: Instant) -> bool {
+        self.silent_since = (waiting > 0).then_some(now);
+        self.several_since = (waiting > 1).then_some(now);
+        let was = std::mem::replace(&mut self.stage, Stage::Trusted);
+        self.has_ponged |= matches!(was, Stage::Asked { .. });
+        matches!(was, Stage::Doubted { .. })
+    }
+
+    /// Notes how long an answer took.
+    pub(super) fn answered(&mut self, latency: Duration) {
+        self.pace.enter(latency);
+        self.has_ponged = false;
+    }
+
+    /// Forgets the silence: it says nothing about the connection.
+    pub(super) fn forgive(&mut self) {
+        self.silent_since = None;
+        self.several_since = None;
+        self.stage = Stage::Trusted;
+    }
+
+    /// True while something is awaited and nothing comes.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_since.is_some()
+    }
+
+    /// True while the connection is to show that it is there.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.stage != Stage::Trusted
+    }
+
+    /// True from [`Suspicion::Doubt`] until something is heard.
+    pub(super) fn is_doubted(&self) -> bool {
+        matches!(self.stage, Stage::Doubted { .. })
+    }
+
+    /// Returns when `check` should be called if nothing comes.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Trusted => self.patience_ends_at(),
+            Stage::Asked { doubt_at, .. } => Some(doubt_at),
+            Stage::Doubted { dead_at } => Some(dead_at),
+        }
+    }
+
+    /// Judges the silence.
+    pub(super) fn check(&mut self, now: Instant) -> Suspicion {
+        if self.look_at().is_none_or(|at| now < at) {
+            return Suspicion::Calm;
+        }
+        match (self.stage, self.asks) {
+            (Stage::Trusted, Asks::ByPing) => {
+                self.stage = Stage::Asked { doubt_at: now + self.pong(), dead_at: now + VERDICT };
+                Suspicion::Ask
+            }
+            (Stage::Trusted, Asks::Nothing) => {
+                self.stage = Stage::Doubted { dead_at: now + VERDICT };
+                Suspicion::Doubt
+            }
+            (Stage::Asked { dead_at, .. }, _) => {
+                self.stage = Stage::Doubted { dead_at };
+                Suspicion::Doubt
+            }
+            (Stage::Doubted { .. }, _) => Suspicion::Dead,
+        }
+    }
+
+    /// Returns when the silence has lasted too long. One query alone gets twice the time where nothing can be asked: some names
+    /// are slow.
+    fn patience_ends_at(&self) -> Option<Instant> {
+        let usual = self.pace.patience();
+        let patience = match self.asks {
+            Asks::Nothing => (usual * 2).min(MOST),
+            Asks::ByPing if self.has_ponged => MOST,
+            Asks::ByPing => usual,
+        };
+        let alone = self.silent_since.map(|since| since + patience);
+        let several = self.several_since.filter(|_| self.asks == Asks::Nothing).map(|since| since + usual);
+        [alone, several].into_iter().flatten().min()
+    }
+
+    /// Returns how long a PING may go without its answer.
+    fn pong(&self) -> Duration {
+        self.pace.patience().min(PONG)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paced(asks: Asks, millis: &[u64]) -> (Vigil, impl Fn(u64) -> Instant) {
+        let start = crate::clock::now();
+        let mut vigil = Vigil::new(Pace::default(), asks);
+        millis.iter().for_each(|millis| vigil.answered(Duration::from_millis(*millis)));
+        (vigil, move |millis| start + Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_silent_stream_is_doubted_and_then_dead_within_two_seconds() {
+        for (seen, doubt, dead) in [(&[][..], 1000, 1800), (&[20; 20], 225, 1025), (&[300; 20], 303, 1103)] {
+            let (mut vigil, at) = paced(Asks::Nothing, seen);
+            vigil.expect(1, at(0));
+            vigil.expect(2, at(0));
+            assert_eq!(vigil.check(at(doubt - 4)), Suspicion::Calm, "{seen:?}");
+            assert_eq!(vigil.check(at(doubt)), Suspicion::Doubt, "{seen:?}");
+            assert_eq!(vigil.check(at(dead - 1)), Suspicion::Calm, "{seen:?}");
+            assert_eq!(vigil.check(at(dead)), Suspicion::Dead, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn one_query_alone_may_take_twice_as_long_and_the_next_one_has_its_own_time() {
+        let (mut vigil, at) = paced(Asks::Nothing, &[20; 20]);
+        vigil.expect(1, at(0));
+        assert_eq!(vigil.check(at(449)), Suspicion::Calm);
+        assert_eq!(vigil.check(at(450)), Suspicion::Doubt);
+        vigil.heard(1, at(500));
+        vigil.expect(2, at(800));
+        assert_eq!(vigil.look_at(), Some(at(950)));
+        vigil.heard(1, at(801));
+        assert_eq!(vigil.look_at(), Some(at(1251)));
+    }
+
+    #[test]
+    fn silence_is_asked_into_and_then_taken_for_death_even_if_its_queries_have_timed_out() {
+        let (mut vigil, at) = paced(Asks::ByPing, &[]);
+        assert_eq!(vigil.check(at(9000)), Suspicion::Calm);
+        vigil.expect(1, at(10_000));
+        assert_eq!(vigil.check(at(10_999)), Suspicion::Calm);
+        assert_eq!(vigil.check(at(11_000)), Suspicion::Ask);
+        assert_eq!(vigil.check(at(11_400)), Suspicion::Doubt);
+        assert_eq!(vigil.check(at(11_800)), Suspicion::Dead);
+    }
+
+    #[test]
+    fn a_sign_of_life_starts_anew_and_an_answered_ping_is_not_soon_repeated() {
+        let (mut vigil, at) = paced(Asks::ByPing, &[20; 20]);
+        vigil.expect(1, at(0));
+        assert_eq!(vigil.check(at(225)), Suspicion::Ask);
+        assert!(!vigil.heard(1, at(240)) && !vigil.is_suspect());
+        assert_eq!(vigil.check(at(1239)), Suspicion::Calm);
+        assert_eq!(vigil.check(at(1240)), Suspicion::Ask);
+        assert_eq!(vigil.check(at(1465)), Suspicion::Doubt);
+        assert!(vigil.heard(0, at(1500)), "it was doubted");
+        assert!(!vigil.is_silent());
+    }
+
+    #[test]
+    fn a_slow_answer_makes_the_next_silence_longer() {
+        let (mut vigil, at) = paced(Asks::Nothing, &[20; 20]);
+        vigil.answered(Duration::from_millis(600));
+        vigil.expect(2, at(0));
+        assert_eq!(vigil.check(at(600)), Suspicion::Calm);
+        (0..20).for_each(|_| vigil.answered(Duration::from_millis(20)));
+        assert_eq!(vigil.check(at(225)), Suspicion::Doubt);
+    }
+}
