@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 /// Exit codes of the interface; 0 is success.
 pub mod exit {
-    /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong.
+    /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong; a `status`, `cache` or `log-level`
+    /// that no gateway answered.
     pub const NO_ANSWER: u8 = 1;
     /// The command line is wrong (EX_USAGE).
     pub const USAGE: u8 = 64;
@@ -67,6 +68,22 @@ pub enum Command {
         after_help = "Examples:\n  veildns doctor --plan    what would be sent, and to whom\n  veildns doctor\n  veildns doctor --json"
     )]
     Doctor(DoctorArgs),
+    /// Show how the running gateway is: queries, cache, servers, warnings.
+    #[command(
+        after_help = "Examples:\n  veildns status\n  veildns status --watch        again every second, until Ctrl-C\n  veildns status --watch 10 --json\n  sudo veildns status           when the gateway runs as another user"
+    )]
+    Status(StatusArgs),
+    /// Look into the running gateway's cache, or make it forget.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  veildns cache dump www.example.com\n  veildns cache flush www.example.com\n  veildns cache flush --subtree example.com\n  veildns cache flush"
+    )]
+    Cache(CacheCommand),
+    /// Change how much the running gateway logs, until a reload, a restart or `reset`.
+    #[command(
+        after_help = "Examples:\n  veildns log-level debug    everything about single queries, with their names\n  veildns log-level reset    what the configuration says"
+    )]
+    LogLevel(LogLevelArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  veildns completions bash > /etc/bash_completion.d/veildns")]
     Completions {
@@ -100,6 +117,9 @@ pub struct RunArgs {
     /// Ask this server instead: a preset, a [server.*] name or a URL; may be repeated.
     #[arg(short, long, value_name = "SERVER")]
     pub upstream: Vec<String>,
+    /// Start beside a running gateway of the same user on the same addresses, which is to be stopped once this one is ready.
+    #[arg(long)]
+    pub take_over: bool,
     /// How much is logged.
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<Level>,
@@ -153,6 +173,106 @@ pub struct DoctorArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where the running gateway is reached.
+#[derive(Debug, Default, Clone, Args)]
+pub struct SocketArgs {
+    /// The gateway's control socket [default: control.socket of the configuration, else the usual places].
+    #[arg(short, long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Where the gateway is reached.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    /// Show it again and again, every so many seconds [default: 1].
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub watch: Option<u16>,
+    /// Print one JSON object; with --watch one each time, a line each.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Forget a name, every type of it; without a name everything.
+    #[command(
+        after_help = "Without --subtree the names below stay. A query that is under way is still stored when its answer comes.\n\nExamples:\n  veildns cache flush www.example.com\n  veildns cache flush --subtree example.com    and all below it\n  veildns cache flush                          everything"
+    )]
+    Flush(FlushArgs),
+    /// Show what is kept of a name: every type and variant, how long it lives on, rcode, records.
+    #[command(
+        after_help = "Examples:\n  veildns cache dump www.example.com\n  veildns cache dump www.example.com --json"
+    )]
+    Dump(DumpArgs),
+}
+
+/// Options of `cache flush`.
+#[derive(Debug, Clone, Args)]
+pub struct FlushArgs {
+    /// The name; everything when absent.
+    pub name: Option<String>,
+    /// Forget all names below it too.
+    #[arg(long, requires = "name")]
+    pub subtree: bool,
+    /// Where the gateway is reached.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `cache dump`.
+#[derive(Debug, Clone, Args)]
+pub struct DumpArgs {
+    /// The name.
+    pub name: String,
+    /// Where the gateway is reached.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `log-level`.
+#[derive(Debug, Clone, Args)]
+pub struct LogLevelArgs {
+    /// How much is logged from now on; `reset` is what the configuration (or RUST_LOG) says.
+    pub level: WantedLevel,
+    /// Where the gateway is reached.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Log levels that a running gateway can be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WantedLevel {
+    /// Only what stops the gateway.
+    Error,
+    /// And what needs the operator.
+    Warn,
+    /// And changes of state.
+    Info,
+    /// And each query that was not in the cache, with its name.
+    Debug,
+    /// And everything else.
+    Trace,
+    /// What the configuration says.
+    Reset,
 }
 
 /// Log levels as the command line spells them.

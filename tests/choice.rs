@@ -28,7 +28,7 @@ fn ask(gateway: &Gateway, tag: &str, count: usize) {
 
 /// How many queries for hosts of this tag a server got: probes ask for other names.
 fn asked(server: &Server, tag: &str) -> usize {
-    let needle = format!("host-{tag}-");
+    let needle = format!("host-{tag}");
     server.log.queries().iter().filter(|octets| support::trap::contains(octets, needle.as_bytes())).count()
 }
 
@@ -56,7 +56,8 @@ fn a_server_that_comes_back_is_found_by_probes_and_not_by_users() {
     // Answers nothing: a query that is sent there would wait.
     first.set(Script::replying(Reply::Silence));
     ask(&gateway, "failing", 6);
-    let tried = asked(&first, "failing");
+    // A query that a silent connection holds up is asked once more on a fresh one: it is the names that count.
+    let tried = (0..6).filter(|number| asked(&first, &format!("failing-{number}")) > 0).count();
     assert!((1..6).contains(&tried), "{tried} of 6 queries paid before it was down");
     ask(&gateway, "down", 20);
     assert_eq!(asked(&first, "down"), 0, "a server that is down gets no user's query");

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use veildns::config;
 use veildns::config::keys::KEYS;
+use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
 const TEXTS: [&str; 12] = [
@@ -20,6 +21,7 @@ const TEXTS: [&str; 12] = [
     "docs/privacy.md",
     "docs/resilience.md",
     "docs/troubleshooting.md",
+    "tests/scenarios/README.md",
 ];
 
 /// The root of the repository.
@@ -102,6 +104,19 @@ fn every_bound_stands_in_the_architecture_with_its_default() {
         let cells = row(&text, &name).unwrap_or_else(|| panic!("{} is missing", key.name));
         assert_eq!(cells[1], key.default.unwrap_or_default().trim_matches('"'), "{}", key.name);
     }
+}
+
+#[test]
+fn every_bound_that_is_counted_stands_in_the_architecture_and_no_other_claims_to_be() {
+    let text = read("docs/architecture.md").unwrap();
+    for bound in Bound::ALL {
+        let name = format!("`{}`", bound.label());
+        let cells = row(&text, &name).unwrap_or_else(|| panic!("{name} is missing"));
+        assert!(cells[3].contains("reached"), "{name}: {}", cells[3]);
+    }
+    let claims = text.lines().filter(|line| line.starts_with("| `") && line.contains("reached"));
+    let claims = claims.filter(|line| line.split('|').nth(4).is_some_and(|cell| cell.contains("reached")));
+    assert_eq!(claims.count(), Bound::ALL.len());
 }
 
 #[test]

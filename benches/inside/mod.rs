@@ -62,7 +62,7 @@ impl Inside {
         let spec = Arc::clone(&settings.servers[0]);
         let counters = telemetry.upstream(&spec.name);
         let server = Arc::new(Upstream::new(spec, Box::new(Prompt), counters));
-        let group = Arc::new(Group::new(&settings.groups[0], vec![server], &settings.limits));
+        let group = Arc::new(Group::new(&settings.groups[0], vec![server], &settings.limits, Arc::default()));
         let cache = Arc::new(Cache::new(&settings.cache, now));
         let snapshot = Snapshot::new(&settings, vec![group]);
         let resolver = Resolver::new(snapshot, Arc::clone(&cache), Arc::clone(&telemetry));

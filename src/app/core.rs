@@ -7,7 +7,7 @@ use crate::config::settings::{ServerSpec, Settings, TlsSettings};
 use crate::resolver::Resolver;
 use crate::resolver::snapshot::Snapshot;
 use crate::telemetry::counters::Telemetry;
-use crate::transport::certificate_time::CertificateClock;
+use crate::transport::certificate_time::{CertificateClock, WrongClock};
 use crate::transport::tls::TlsContext;
 use crate::transport::{self, Lookup, Surroundings};
 use crate::upstream::Upstream;
@@ -36,6 +36,8 @@ pub struct Core {
     bootstrap: Arc<Bootstrap>,
     /// At which time certificates are judged.
     time: Arc<CertificateClock>,
+    /// Makes the ways to servers.
+    transports: Arc<dyn transport::Builder>,
     /// Where what outlives a restart is kept.
     state_dir: Option<PathBuf>,
     /// Every task of the upstream side.
@@ -88,6 +90,16 @@ pub struct Prepared {
 impl Core {
     /// Makes the parts that need no runtime. Until `start` every query is told that we are not ready.
     pub fn new(settings: &Settings, telemetry: Arc<Telemetry>, lanes: usize) -> Arc<Self> {
+        Self::with_transports(settings, telemetry, lanes, Arc::new(transport::Protocols))
+    }
+
+    /// As `new`, with other ways to servers than the protocols we speak.
+    pub fn with_transports(
+        settings: &Settings,
+        telemetry: Arc<Telemetry>,
+        lanes: usize,
+        transports: Arc<dyn transport::Builder>,
+    ) -> Arc<Self> {
         let cache = Arc::new(Cache::new(&settings.cache, crate::clock::now()));
         let snapshot = Snapshot::new(settings, Vec::new());
         let (bootstrap, time) = (Bootstrap::new(), CertificateClock::default());
@@ -103,6 +115,7 @@ impl Core {
             telemetry,
             bootstrap: Arc::new(bootstrap),
             time: Arc::new(time),
+            transports,
             state_dir,
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
@@ -147,7 +160,8 @@ impl Core {
         let groups = settings.groups.iter().map(|group| {
             let members =
                 group.members.iter().filter_map(|member| servers.in_order.get(*member).map(Arc::clone));
-            Arc::new(Group::new(group, members.collect(), &settings.limits))
+            let bounds = Arc::clone(self.telemetry.bounds());
+            Arc::new(Group::new(group, members.collect(), &settings.limits, bounds))
         });
         let groups = groups.collect();
         Ok(Prepared { servers, groups })
@@ -177,8 +191,9 @@ impl Core {
             lookup,
             connect_timeout: settings.timeouts.connect,
             limits: Arc::new(settings.limits.clone()),
+            bounds: Arc::clone(self.telemetry.bounds()),
         };
-        let transport = transport::build(spec, &around).map_err(fail)?;
+        let transport = self.transports.build(spec, &around).map_err(fail)?;
         let counters = self.telemetry.upstream(&spec.name);
         Ok((key, Arc::new(Upstream::new(Arc::clone(spec), transport, counters))))
     }
@@ -259,6 +274,11 @@ impl Core {
     /// Returns the counters.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
+    }
+
+    /// Returns what is wrong with the system's clock, if it cannot be right.
+    pub fn wrong_clock(&self) -> Option<WrongClock> {
+        self.time.fault()
     }
 
     /// Returns the tracker of every task.

@@ -1,7 +1,10 @@
 //! What the metrics page shows of other layers at the moment it is asked for.
 
 use super::core::Core;
+use crate::listener::worker::TcpUsage;
+use crate::telemetry::bounds::{Bound, BoundReading};
 use crate::telemetry::export::{Gauges, Readings, UpstreamReading};
+use crate::transport::Transport;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,14 +13,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct GaugeReader {
     /// What is read.
     core: Arc<Core>,
+    /// Connections of clients.
+    clients: TcpUsage,
     /// True while clients are served.
     ready: Arc<AtomicBool>,
 }
 
 impl GaugeReader {
     /// Makes a reader.
-    pub(super) fn new(core: Arc<Core>, ready: Arc<AtomicBool>) -> Self {
-        Self { core, ready }
+    pub(super) fn new(core: Arc<Core>, clients: TcpUsage, ready: Arc<AtomicBool>) -> Self {
+        Self { core, clients, ready }
+    }
+
+    /// Reads how full the bounds are.
+    fn bounds(&self) -> Vec<BoundReading> {
+        let snapshot = self.core.resolver().snapshot();
+        let limits = snapshot.limits();
+        let upstreams = self.core.upstreams();
+        let most = |count: fn(&dyn Transport) -> usize| {
+            upstreams.iter().map(|upstream| count(upstream.transport())).max().unwrap_or_default()
+        };
+        let servers = [
+            (Bound::MaxConnections, most(|transport| transport.connections()), limits.max_connections),
+            (Bound::PoolQueue, most(|transport| transport.waiting()), limits.pool_queue),
+        ];
+        let servers = servers.map(|(bound, in_use, limit)| BoundReading { bound, in_use, limit });
+        let permits = self.core.resolver().permits().readings();
+        permits.into_iter().chain(self.clients.readings()).chain(servers).collect()
     }
 }
 
@@ -39,6 +61,7 @@ impl Gauges for GaugeReader {
             cache_bytes,
             cache_entries,
             inflight: count(self.core.resolver().permits().in_use()),
+            bounds: self.bounds(),
             upstreams: upstreams.collect(),
             ready: self.ready.load(Ordering::Acquire),
         }

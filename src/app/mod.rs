@@ -11,6 +11,8 @@ use self::gauges::GaugeReader;
 use crate::config::settings::Settings;
 use crate::listener::Context;
 use crate::listener::admission::AccessList;
+use crate::listener::bind;
+use crate::listener::handover::{Handover, Sharing};
 use crate::listener::worker::{ListenReport, Workers};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::export;
@@ -42,6 +44,8 @@ pub struct Gateway {
     pages: TaskTracker,
     /// Where the gateway listens.
     report: ListenReport,
+    /// Whether a predecessor may have the ports.
+    sharing: Sharing,
 }
 
 /// The metrics page while it is served.
@@ -75,6 +79,19 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
         control: &Handle,
     ) -> Result<Self, StartError> {
+        Self::take_over(settings, telemetry, control, Handover::default())
+    }
+
+    /// As `start`, with what other processes hand over or share.
+    ///
+    /// # Errors
+    /// As for `start`.
+    pub fn take_over(
+        settings: Settings,
+        telemetry: Arc<Telemetry>,
+        control: &Handle,
+        handover: Handover,
+    ) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
         let access = Arc::new(ArcSwap::from_pointee(AccessList::new(&settings.access)));
         // More lanes than connections to a server would have to share them.
@@ -88,6 +105,8 @@ impl Gateway {
         };
         let workers = Workers::start(settings.workers, context).map_err(StartError::Threads)?;
         core.start(&settings, &workers.handles())?;
+        let sharing = handover.sharing;
+        workers.take_over(handover);
         let report = workers.listen(&settings.listen)?;
         let mut gateway = Self {
             core,
@@ -98,8 +117,11 @@ impl Gateway {
             metrics: None,
             pages: TaskTracker::new(),
             report,
+            sharing,
         };
         gateway.metrics = gateway.serve_metrics(gateway.settings.metrics, control)?;
+        // From now on the ports are ours alone: a reload is told when one is taken.
+        gateway.sharing = Sharing::Nobody;
         gateway.core.warm();
         gateway.ready.store(true, Ordering::Release);
         Ok(gateway)
@@ -123,6 +145,11 @@ impl Gateway {
     /// Returns what is behind the listeners.
     pub fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// Returns the runtimes of the threads that serve clients and ask servers.
+    pub fn threads(&self) -> Vec<Handle> {
+        self.workers.handles()
     }
 
     /// Returns the settings in force.
@@ -176,13 +203,16 @@ impl Gateway {
     ) -> Result<Option<MetricsPage>, StartError> {
         let Some(wanted) = address else { return Ok(None) };
         let fail = |source| StartError::Metrics { address: wanted, source };
-        let listener = std::net::TcpListener::bind(wanted).map_err(fail)?;
-        listener.set_nonblocking(true).map_err(fail)?;
+        let listener = bind::page(wanted, self.sharing).map_err(fail)?;
         let bound = listener.local_addr().map_err(fail)?;
         let _inside = control.enter();
         let listener = tokio::net::TcpListener::from_std(listener).map_err(fail)?;
         let cancel = CancellationToken::new();
-        let gauges = Arc::new(GaugeReader::new(Arc::clone(&self.core), Arc::clone(&self.ready)));
+        let gauges = Arc::new(GaugeReader::new(
+            Arc::clone(&self.core),
+            self.workers.tcp_usage(),
+            Arc::clone(&self.ready),
+        ));
         let telemetry = Arc::clone(self.core.telemetry());
         self.pages.spawn_on(export::serve(listener, telemetry, gauges, cancel.clone()), control);
         Ok(Some(MetricsPage { wanted, bound, _cancel: cancel.drop_guard() }))
@@ -194,9 +224,12 @@ impl Gateway {
         self.workers.stop_accepting();
     }
 
-    /// Waits until no query waits, `limit` at most; true when none does. Cancel safe.
+    /// Waits until the last query was taken and no query waits, `limit` at most; true when it came to that. Cancel safe.
     pub async fn drained(&self, limit: Duration) -> bool {
-        let idle = self.core.resolver().permits().idle();
+        let idle = async {
+            self.workers.finished_reading().await;
+            self.core.resolver().permits().idle().await;
+        };
         tokio::time::timeout(limit, idle).await.is_ok()
     }
 
@@ -219,6 +252,8 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
             limits.tcp_connections,
             limits.tcp_connections_per_client,
             limits.tcp_pipelined,
+            limits.tcp_unread,
+            limits.tcp_unread_total,
             limits.tcp_idle,
             limits.tcp_read,
         )
@@ -229,6 +264,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("network.watch", old.watch_network != new.watch_network),
         ("state_dir", old.state_dir != new.state_dir),
         ("log.format", old.log.format != new.log.format),
+        ("control.socket", old.control != new.control),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

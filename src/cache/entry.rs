@@ -2,9 +2,10 @@
 //! and the failures to get a newer one. Where entries are kept is `slots`' business, which of them go `eviction`'s.
 
 use super::eviction::Place;
-use super::key::{HashedKey, Variant};
+use super::key::{HashedKey, PartitionId, Variant};
 use super::lifetime::{Ticks, failure_secs, next_failure, ticks};
 use super::slots::{SlotId, allocated};
+use super::walk::{Kept, standing};
 use super::{Found, Lookup};
 use crate::wire::stored::StoredAnswer;
 
@@ -257,6 +258,35 @@ impl Entry {
             self.marks.set(Marks::REFRESH_ASKED);
         }
         due
+    }
+
+    /// Returns what is kept, for the operator; it does not count as a use.
+    pub(super) fn kept(&self, serving: &Serving, now: Ticks) -> Kept {
+        let age = self.stored.until(now);
+        let left = |end: u64| u32::try_from((end.saturating_sub(age)) / ticks(1)).unwrap_or(u32::MAX);
+        let lifetime = ticks(self.lifetime_secs);
+        let phase = self.phase(serving, now);
+        let left_secs = match phase {
+            Phase::Fresh => left(lifetime),
+            Phase::Stale => left(lifetime + ticks(serving.max_stale_secs)),
+            Phase::Dead => 0,
+        };
+        let failing = self.is_failing(now).then(|| {
+            let since = self.failed.secs_until(now);
+            failure_secs(self.failures).saturating_sub(since)
+        });
+        let is_failure = self.marks.has(Marks::FAILURE) && failing.is_some();
+        Kept {
+            answer: self.answer.clone(),
+            variant: Variant {
+                dnssec_ok: self.marks.has(Marks::DNSSEC_OK),
+                checking_disabled: self.marks.has(Marks::CHECKING_DISABLED),
+                partition: PartitionId(self.partition),
+            },
+            standing: standing(phase, left_secs, is_failure),
+            age_secs: self.stored.secs_until(now),
+            failing_secs: failing,
+        }
     }
 
     /// Hands the answer out.

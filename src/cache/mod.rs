@@ -15,10 +15,12 @@ mod shard;
 mod slots;
 #[cfg(test)]
 mod tests;
+pub mod walk;
 
 use self::entry::Serving;
 use self::lifetime::{Fate, Rules, Ticks, whole_secs};
 use self::shard::{Limits, Newcomer, Shard};
+use self::walk::{Names, Progress, Walk};
 use crate::config::settings::CacheSettings;
 use crate::wire::name::NameRef;
 use crate::wire::stored::StoredAnswer;
@@ -153,9 +155,22 @@ impl Cache {
     /// Removes a name and all below it; None: everything. Returns how many entries went.
     pub fn purge(&self, name: Option<NameRef<'_>>) -> usize {
         match name {
-            Some(name) => self.shards().map(|mut shard| shard.purge_within(name)).sum(),
+            Some(name) => self.purge_within(name),
             // What is taken out is freed after the lock.
             None => self.shards().map(|mut shard| shard.take()).map(|taken| taken.len()).sum(),
+        }
+    }
+
+    /// Walks through the cache to its end and removes a name and all below it.
+    fn purge_within(&self, name: NameRef<'_>) -> usize {
+        let mut walk = Walk::default();
+        let mut gone = 0;
+        loop {
+            let (progress, removed) = self.forget_around(&mut walk, Names::Within(name));
+            gone += removed;
+            if progress == Progress::Done {
+                return gone;
+            }
         }
     }
 

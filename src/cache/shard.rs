@@ -7,9 +7,9 @@ use super::eviction::{Ghosts, Place, Queues};
 use super::key::HashedKey;
 use super::lifetime::Ticks;
 use super::slots::{SLOT_OCTETS, SlotId, Slots, allocated};
-use crate::wire::name::NameRef;
 use crate::wire::stored::StoredAnswer;
 use hashbrown::HashTable;
+use std::ops::Range;
 
 /// The part of a shard that one answer may take at most: a few giants must not push all else out.
 const LARGEST_SHARE: usize = 4;
@@ -128,15 +128,19 @@ impl Shard {
         }
     }
 
-    /// Removes a name and all below it; returns how many entries went.
-    pub(super) fn purge_within(&mut self, name: NameRef<'_>) -> usize {
-        let within = |entry: &Entry| entry.stored_answer().question().name.is_within(name);
-        let gone: Vec<SlotId> =
-            self.slots.iter().filter(|(_, entry)| within(entry)).map(|(id, _)| id).collect();
-        for id in &gone {
-            self.remove(*id);
-        }
-        gone.len()
+    /// Returns the entries in these slots, with their numbers.
+    pub(super) fn entries(&self, slots: Range<usize>) -> impl Iterator<Item = (SlotId, &Entry)> {
+        self.slots.range(slots)
+    }
+
+    /// Returns how many slots there are, empty ones included.
+    pub(super) fn slots_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Returns what look-ups go by.
+    pub(super) fn serving(&self) -> Serving {
+        self.limits.serving
     }
 
     /// Takes everything out and gives the memory back with it.
@@ -239,7 +243,7 @@ impl Shard {
     }
 
     /// Takes an entry out of table, queue and slot.
-    fn remove(&mut self, id: SlotId) -> Option<Entry> {
+    pub(super) fn remove(&mut self, id: SlotId) -> Option<Entry> {
         let hash = self.slots.get(id)?.hash();
         if let Ok(occupied) = self.table.find_entry(spread(hash), |other| *other == id) {
             occupied.remove();

@@ -3,6 +3,7 @@
 //! It knows octets but no limits, and nothing of queues or tables.
 
 use super::entry::Entry;
+use std::ops::Range;
 
 /// A slot's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,11 +117,11 @@ impl Slots {
         }
     }
 
-    /// Returns all entries with their numbers.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Entry)> {
-        (0..).map(SlotId).zip(self.chunks.iter().flatten()).filter_map(|(id, slot)| match slot {
-            Slot::Used(entry) => Some((id, entry)),
-            Slot::Free { .. } => None,
+    /// Returns the entries in some of the slots, with their numbers.
+    pub(super) fn range(&self, slots: Range<usize>) -> impl Iterator<Item = (SlotId, &Entry)> {
+        (slots.start..slots.end.min(self.len())).filter_map(|number| {
+            let id = SlotId(u32::try_from(number).ok()?);
+            Some((id, self.get(id)?))
         })
     }
 

@@ -133,6 +133,8 @@ pub const KEYS: &[Key] = &[
     key("limits.tcp_connections", Integer, "512", "connections of clients"),
     key("limits.tcp_connections_per_client", Integer, "16", "of those, from one client (/32, /56)"),
     key("limits.tcp_pipelined", Integer, "64", "queries waiting on one client connection"),
+    key("limits.tcp_unread", Text, "\"256KiB\"", "replies that one client connection leaves unread"),
+    key("limits.tcp_unread_total", Text, "\"16MiB\"", "of those, all client connections together"),
     key("limits.tcp_idle", Text, "\"10s\"", "an idle client connection is closed after"),
     key("limits.tcp_read", Text, "\"5s\"", "reading one whole message from a client may take"),
     key("limits.dot_streams", Integer, "512", "queries waiting on one DNS over TLS connection"),
@@ -162,7 +164,25 @@ pub const KEYS: &[Key] = &[
         "\"off\"",
         "off | stdout | a path: a line for each query, with names and addresses",
     ),
+    key("log.query_format", Text, "\"json\"", "json | text: how a line of the query log looks"),
+    key(
+        "log.query_clients",
+        Text,
+        "\"full\"",
+        "full | masked (/24, /56) | absent: who asked, in the query log",
+    ),
+    key(
+        "log.query_names",
+        Text,
+        "\"full\"",
+        "full | hashed (under a key that ends with the process): what was asked, in the query log",
+    ),
     bare("metrics.listen", Text, "GET /metrics (Prometheus text), /health, /ready; off when absent"),
+    bare(
+        "control.socket",
+        Text,
+        "off | a path: where `veildns status` reaches the gateway; default: in systemd's RUNTIME_DIRECTORY or XDG_RUNTIME_DIR",
+    ),
 ];
 
 /// Finds the key with this name, in which `*` matches any one segment.

@@ -84,6 +84,8 @@ struct Loading {
     root: Table,
     /// What it was read from.
     texts: Vec<Text>,
+    /// Those of the texts that are files.
+    files: Vec<PathBuf>,
     /// What is wrong with it.
     faults: Faults,
 }
@@ -92,7 +94,10 @@ impl Loading {
     /// Merges a file; one that cannot be read is an error.
     fn add_file(&mut self, path: &Path) {
         match std::fs::read_to_string(path) {
-            Ok(text) => self.add_text(&path.display().to_string(), text, folder_of(path)),
+            Ok(text) => {
+                self.add_text(&path.display().to_string(), text, folder_of(path));
+                self.files.push(path.to_owned());
+            }
             Err(error) => self.unreadable(path, &error),
         }
     }
@@ -136,6 +141,7 @@ impl Loading {
     fn finish(mut self, origin: Origin, overrides: &Overrides) -> Result<Settings, ConfigErrors> {
         overrides.apply(&mut self.root, &mut self.texts, &mut self.faults);
         let settings = resolve::resolve(&self.root, &self.texts, origin, &mut self.faults);
+        let settings = Settings { files: self.files, ..settings };
         if self.faults.is_empty() { Ok(settings) } else { Err(ConfigErrors::new(self.faults, self.texts)) }
     }
 }

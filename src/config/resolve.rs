@@ -7,8 +7,9 @@ use super::groups;
 use super::section::Section;
 use super::servers::Servers;
 use super::settings::{
-    AnyQueries, CacheSettings, ClientSubnet, Limits, Listen, LogFormat, LogLevel, LogSettings, Origin,
-    PrivacySettings, QueryLog, RebindingSettings, Roots, Settings, Timeouts, TlsSettings, TlsVersion,
+    AnyQueries, CacheSettings, ClientSubnet, ControlSocket, Limits, Listen, LogFormat, LogLevel, LogSettings,
+    Origin, PrivacySettings, QueryClients, QueryFormat, QueryLines, QueryLog, QueryNames, RebindingSettings,
+    Roots, Settings, Timeouts, TlsSettings, TlsVersion,
 };
 use super::values;
 use ipnet::IpNet;
@@ -55,7 +56,9 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
         limits: read_limits(&root.child("limits"), faults),
         log: read_log(&root.child("log"), texts, faults),
         metrics: read_metrics(&root.child("metrics"), &listen, faults),
+        control: read_control(&root.child("control"), texts, faults),
         origin,
+        files: Vec::new(),
         listen,
         notices,
     }
@@ -260,6 +263,11 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
         let bounds = Duration::from_millis(100)..=Duration::from_secs(3600);
         section.read(key, faults, |node| values::duration(node, bounds.clone())).unwrap_or(usual)
     };
+    // Less would not hold one message.
+    let size = |key, faults: &mut Faults, usual| {
+        let size = section.read(key, faults, |node| values::size(node, 64 << 10..=1 << 30));
+        size.map_or(usual, |size| usize::try_from(size).unwrap_or(usize::MAX))
+    };
     let max_inflight = count("max_inflight", faults, usual.max_inflight);
     let tcp_connections = count("tcp_connections", faults, usual.tcp_connections);
     Limits {
@@ -275,6 +283,8 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
         )
         .min(tcp_connections),
         tcp_pipelined: count("tcp_pipelined", faults, usual.tcp_pipelined),
+        tcp_unread: size("tcp_unread", faults, usual.tcp_unread),
+        tcp_unread_total: size("tcp_unread_total", faults, usual.tcp_unread_total),
         tcp_idle: time("tcp_idle", faults, usual.tcp_idle),
         tcp_read: time("tcp_read", faults, usual.tcp_read),
         // A DNS message has 65,536 IDs; half of them keeps the search for a free one short.
@@ -322,7 +332,45 @@ fn read_log(section: &Section<'_>, texts: &[Text], faults: &mut Faults) -> LogSe
                 _ => values::path(node, texts).map(QueryLog::File),
             })
             .unwrap_or(QueryLog::Off),
+        query_lines: read_query_lines(section, faults),
     }
+}
+
+/// Reads what is in a line of the query log.
+fn read_query_lines(section: &Section<'_>, faults: &mut Faults) -> QueryLines {
+    let formats = [("json", QueryFormat::Json), ("text", QueryFormat::Text)];
+    let clients =
+        [("full", QueryClients::Full), ("masked", QueryClients::Masked), ("absent", QueryClients::Absent)];
+    let names = [("full", QueryNames::Full), ("hashed", QueryNames::Hashed)];
+    QueryLines {
+        format: section
+            .read("query_format", faults, |node| values::choice(node, &formats))
+            .unwrap_or_default(),
+        clients: section
+            .read("query_clients", faults, |node| values::choice(node, &clients))
+            .unwrap_or_default(),
+        names: section.read("query_names", faults, |node| values::choice(node, &names)).unwrap_or_default(),
+    }
+}
+
+/// Reads `[control]`.
+fn read_control(section: &Section<'_>, texts: &[Text], faults: &mut Faults) -> ControlSocket {
+    /// What the kernel takes as a path of a socket (unix(7)), less the octet that ends it.
+    const LONGEST: usize = 107;
+    section
+        .read("socket", faults, |node| match node.text()? {
+            "off" => Ok(ControlSocket::Off),
+            _ => {
+                let path = values::path(node, texts)?;
+                if path.as_os_str().len() > LONGEST {
+                    let expected =
+                        format!("expected a path of at most {LONGEST} octets: the kernel takes no more");
+                    return Err(node.fault(format!("{} is too long for a socket", path.display()), expected));
+                }
+                Ok(ControlSocket::At(path))
+            }
+        })
+        .unwrap_or_default()
 }
 
 /// Reads `[metrics]`; its address cannot be one where DNS over TCP is answered.

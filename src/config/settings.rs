@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Where it came from, for the start-up line.
     pub origin: Origin,
+    /// Every file that was read, in the order of their merging.
+    pub files: Vec<PathBuf>,
     /// Addresses of the gateway itself.
     pub listen: Vec<Listen>,
     /// Worker threads; fixed at start.
@@ -48,6 +50,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where `veildns status` and its like reach the gateway; fixed at start.
+    pub control: ControlSocket,
     /// What should be logged once at start or reload (a skipped built-in address is not among them: that shows at bind).
     pub notices: Vec<String>,
 }
@@ -316,6 +320,10 @@ pub struct Limits {
     pub tcp_connections_per_client: usize,
     /// Queries waiting on one client connection.
     pub tcp_pipelined: usize,
+    /// Octets of replies that one client connection leaves unread.
+    pub tcp_unread: usize,
+    /// Of those, all client connections together.
+    pub tcp_unread_total: usize,
     /// An idle client connection is closed after this.
     pub tcp_idle: Duration,
     /// Reading one whole message.
@@ -348,6 +356,8 @@ impl Default for Limits {
             tcp_connections: 512,
             tcp_connections_per_client: 16,
             tcp_pipelined: 64,
+            tcp_unread: 256 * 1024,
+            tcp_unread_total: 16 * 1024 * 1024,
             tcp_idle: Duration::from_secs(10),
             tcp_read: Duration::from_secs(5),
             dot_streams: 512,
@@ -372,6 +382,8 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// Whether queries are logged, and where.
     pub queries: QueryLog,
+    /// What is in a line of the query log.
+    pub query_lines: QueryLines,
 }
 /// Importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -404,4 +416,55 @@ pub enum QueryLog {
     Stdout,
     /// Appended to this file.
     File(PathBuf),
+}
+/// What is in a line of the query log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryLines {
+    /// How it looks.
+    pub format: QueryFormat,
+    /// What it says of who asked.
+    pub clients: QueryClients,
+    /// What it says of the name asked for.
+    pub names: QueryNames,
+}
+/// Forms of a line of the query log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueryFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    #[default]
+    Json,
+}
+/// What a line of the query log says of the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueryClients {
+    /// Its address.
+    #[default]
+    Full,
+    /// Its network: /24 of IPv4, /56 of IPv6.
+    Masked,
+    /// Nothing.
+    Absent,
+}
+/// What a line of the query log says of the name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueryNames {
+    /// The name.
+    #[default]
+    Full,
+    /// A hash under a key of this process: equal names are seen to be equal, until it ends.
+    Hashed,
+}
+
+/// Where the running gateway can be asked how it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// In the directory that systemd or the session gives us for such things; nowhere without one.
+    #[default]
+    Usual,
+    /// Nowhere.
+    Off,
+    /// At this path.
+    At(PathBuf),
 }

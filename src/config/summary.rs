@@ -2,8 +2,8 @@
 
 use super::endpoint;
 use super::settings::{
-    ClientSubnet, GroupSpec, Host, Listen, Origin, QueryLog, Roots, RouteSpec, ServerSpec, Settings,
-    StrategyKind, TlsVersion,
+    ClientSubnet, ControlSocket, GroupSpec, Host, Listen, LogSettings, Origin, QueryClients, QueryLog,
+    QueryNames, Roots, RouteSpec, ServerSpec, Settings, StrategyKind, TlsVersion,
 };
 use super::units::{show_duration, show_size};
 
@@ -49,19 +49,20 @@ pub fn summary(settings: &Settings) -> String {
             show_duration(settings.timeouts.connect)
         ),
     );
-    page.entry(
-        "query log",
-        match &settings.log.queries {
-            QueryLog::Off => "off".to_owned(),
-            QueryLog::Stdout => "standard output".to_owned(),
-            QueryLog::File(path) => path.display().to_string(),
-        },
-    );
+    page.entry("query log", show_query_log(&settings.log));
     page.entry(
         "metrics",
         match settings.metrics {
             Some(address) => format!("http://{address}/metrics"),
             None => "off".to_owned(),
+        },
+    );
+    page.entry(
+        "control",
+        match &settings.control {
+            ControlSocket::At(path) => path.display().to_string(),
+            ControlSocket::Off => "off".to_owned(),
+            ControlSocket::Usual => "where systemd or the session has a directory for it".to_owned(),
         },
     );
     for notice in &settings.notices {
@@ -72,14 +73,14 @@ pub fn summary(settings: &Settings) -> String {
 
 /// Lines with a word on the left and text on the right.
 #[derive(Default)]
-struct Page {
+pub(crate) struct Page {
     /// Finished lines.
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Page {
     /// Adds an entry, broken at blanks so that lines fit; what has no blank is left long rather than cut.
-    fn entry(&mut self, word: &str, content: String) {
+    pub(crate) fn entry(&mut self, word: &str, content: String) {
         let mut line = format!("{word:<LEFT$}");
         let mut empty = true;
         for part in content.split(' ') {
@@ -206,6 +207,25 @@ fn show_rebinding(settings: &Settings) -> String {
     } else {
         format!("protected, except {}", allowed.join(" "))
     }
+}
+
+/// Shows where queries are logged, and what of them is left out.
+fn show_query_log(log: &LogSettings) -> String {
+    let target = match &log.queries {
+        QueryLog::Off => return "off".to_owned(),
+        QueryLog::Stdout => "standard output".to_owned(),
+        QueryLog::File(path) => path.display().to_string(),
+    };
+    let clients = match log.query_lines.clients {
+        QueryClients::Full => "clients' addresses",
+        QueryClients::Masked => "clients' networks",
+        QueryClients::Absent => "no clients",
+    };
+    let names = match log.query_lines.names {
+        QueryNames::Full => "names",
+        QueryNames::Hashed => "hashed names",
+    };
+    format!("{target}, with {clients} and {names}")
 }
 
 /// Shows whom we trust.

@@ -133,6 +133,11 @@ fn every_key_of_the_file_reaches_the_settings() {
         level = "debug"
         format = "json"
         queries = "queries.log"
+        query_format = "text"
+        query_clients = "masked"
+        query_names = "hashed"
+        [control]
+        socket = "run/veildns.sock"
         [metrics]
         listen = "127.0.0.1:9153"
     "#;
@@ -229,9 +234,15 @@ fn every_key_of_the_file_reaches_the_settings() {
         LogSettings {
             level: LogLevel::Debug,
             format: LogFormat::Json,
-            queries: QueryLog::File(folder.path().join("queries.log"))
+            queries: QueryLog::File(folder.path().join("queries.log")),
+            query_lines: QueryLines {
+                format: QueryFormat::Text,
+                clients: QueryClients::Masked,
+                names: QueryNames::Hashed,
+            },
         }
     );
+    assert_eq!(settings.control, ControlSocket::At(folder.path().join("run/veildns.sock")));
     assert_eq!(settings.metrics, Some("127.0.0.1:9153".parse().unwrap()));
 }
 
@@ -328,7 +339,11 @@ fn a_group_of_more_servers_than_are_ever_asked_is_an_error() {
 #[test]
 fn every_limit_can_be_set() {
     for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
-        let value = if key.kind == keys::Kind::Integer { "7" } else { "\"7s\"" };
+        let value = match key.kind {
+            keys::Kind::Integer => "7",
+            keys::Kind::Text if key.name.contains("unread") => "\"128KiB\"",
+            keys::Kind::Text | keys::Kind::List | keys::Kind::Boolean => "\"7s\"",
+        };
         let settings = good(&format!("{} = {value}", key.name));
         assert_ne!(settings.limits, Limits::default(), "{}", key.name);
         assert!(from_text(&format!("{} = -1", key.name), Path::new("")).is_err(), "{}", key.name);

@@ -1,8 +1,11 @@
 //! `veildns check`: every error of the configuration, or `ok` and what would run.
 
 use super::{CommandError, Exit, print, sources};
+use crate::app::error::StartError;
 use crate::cli::{ConfigArgs, RunArgs};
+use crate::config::settings::Settings;
 use crate::config::summary::summary;
+use crate::telemetry::counters::Telemetry;
 use crate::transport::tls::TlsContext;
 use std::io::Write;
 
@@ -12,11 +15,20 @@ use std::io::Write;
 /// Every error of the configuration; output that cannot be written.
 pub(super) fn check(args: &ConfigArgs) -> Result<Exit, CommandError> {
     let settings = sources::load(&RunArgs { config: args.clone(), ..RunArgs::default() })?;
-    let roots = crate::app::error::StartError::Roots;
-    let tls = TlsContext::load(&settings.tls).map_err(roots)?;
+    let tls = TlsContext::load(&settings.tls).map_err(StartError::Roots)?;
     for spec in &settings.servers {
         tls.client_config(spec, &[])
-            .map_err(|source| crate::app::error::StartError::Server { server: spec.name.clone(), source })?;
+            .map_err(|source| StartError::Server { server: spec.name.clone(), source })?;
     }
+    try_query_log(&settings)?;
     print(|out| writeln!(out, "ok\n\n{}", summary(&settings).trim_end()))
+}
+
+/// Finds out whether the query log can be written, before anything is changed for it. It is left as it is.
+///
+/// # Errors
+/// A file that cannot be opened, with what to do about it.
+pub(super) fn try_query_log(settings: &Settings) -> Result<(), StartError> {
+    let log = &settings.log.queries;
+    Telemetry::try_query_log(log).map_err(|source| StartError::query_log(log, source))
 }

@@ -4,16 +4,22 @@ pub mod check;
 pub mod doctor;
 pub mod network;
 pub mod query;
+mod remote;
 pub mod run;
 pub mod servers;
+mod socket;
 mod sources;
+mod status;
 mod summary;
 mod systemd;
 mod table;
+mod watchdog;
 
 use self::query::QueryError;
 use self::run::RunError;
-use crate::app::error::StartError;
+use self::socket::bind::SocketError;
+use self::socket::client::ClientError;
+use crate::app::error::{PathFault, StartError};
 use crate::cli::{Cli, Command, exit};
 use crate::config::error::{Appearance, ConfigErrors};
 use crate::listener::bind::BindErrorKind;
@@ -55,6 +61,9 @@ pub enum CommandError {
     /// A part could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The running gateway could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// Output could not be written.
     #[error("cannot write")]
     Output(#[from] io::Error),
@@ -71,6 +80,9 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
         Command::Query(args) => query::query(&args),
         Command::Upstreams(args) => servers::upstreams(&args),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Cache(command) => remote::cache(command),
+        Command::LogLevel(args) => remote::log_level(&args),
         Command::Completions { shell } => print(|out| {
             clap_complete::generate(shell, &mut Cli::command(), "veildns", out);
             Ok(())
@@ -97,18 +109,28 @@ impl CommandError {
     /// Returns the text for standard error: one cause a line.
     pub fn message(&self) -> String {
         match self {
-            Self::Config(errors) | Self::Run(RunError::Config(errors)) => {
+            Self::Config(errors)
+            | Self::Run(RunError::Config(errors))
+            | Self::Client(ClientError::Config(errors)) => {
                 let appearance = if logging::colours() { Appearance::Coloured } else { Appearance::Plain };
                 format!("the configuration cannot be used\n{}", errors.render(appearance))
             }
-            Self::Run(_) | Self::Query(_) | Self::Start(_) | Self::Output(_) => lines(self),
+            Self::Run(_) | Self::Query(_) | Self::Start(_) | Self::Client(_) | Self::Output(_) => lines(self),
         }
     }
 
     /// Returns the exit code of the interface.
     pub fn exit_code(&self) -> Exit {
         Exit(match self {
-            Self::Config(_) | Self::Run(RunError::Config(_)) => exit::CONFIG,
+            Self::Config(_) | Self::Run(RunError::Config(_)) | Self::Client(ClientError::Config(_)) => {
+                exit::CONFIG
+            }
+            Self::Run(RunError::Control(error)) => socket_code(error),
+            Self::Client(ClientError::Permission { .. }) => exit::PERMISSION,
+            Self::Client(ClientError::Off) => exit::CONFIG,
+            Self::Client(
+                ClientError::NotRunning { .. } | ClientError::Silent { .. } | ClientError::Answer { .. },
+            ) => exit::NO_ANSWER,
             Self::Run(RunError::Start(error)) | Self::Start(error) => start_code(error),
             Self::Query(_) => exit::USAGE,
             Self::Run(RunError::Signals(_)) | Self::Output(_) => exit::SYSTEM,
@@ -131,10 +153,25 @@ fn start_code(error: &StartError) -> u8 {
             exit::PERMISSION
         }
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
-        StartError::QueryLog { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            exit::PERMISSION
-        }
-        StartError::Metrics { .. } | StartError::QueryLog { .. } | StartError::Threads(_) => exit::SYSTEM,
+        StartError::QueryLog { source, .. } => path_code(source),
+        StartError::Metrics { .. } | StartError::Threads(_) => exit::SYSTEM,
+    }
+}
+
+/// Returns the exit code for a control socket that cannot be had.
+fn socket_code(error: &SocketError) -> u8 {
+    match error {
+        SocketError::InUse { .. } | SocketError::NotASocket { .. } => exit::ADDRESS_TAKEN,
+        SocketError::System { source, .. } => path_code(source),
+    }
+}
+
+/// Returns the exit code for a path of the configuration that cannot be used: one that leads nowhere is a mistake in it.
+fn path_code(error: &io::Error) -> u8 {
+    match PathFault::of(error) {
+        PathFault::Forbidden => exit::PERMISSION,
+        PathFault::Missing | PathFault::NotADirectory | PathFault::IsADirectory => exit::CONFIG,
+        PathFault::Other => exit::SYSTEM,
     }
 }
 

@@ -6,21 +6,26 @@
 //! SIGUSR1         a summary to the log
 //! ```
 
-use super::{network, sources, summary, systemd};
+use super::socket::bind::{SocketError, SocketFile, bind};
+use super::socket::report::Inside;
+use super::socket::serve::ControlSocket;
+use super::socket::{self, Place};
+use super::{network, sources, summary, systemd, watchdog};
 use crate::app::Gateway;
 use crate::app::error::StartError;
 use crate::cli::RunArgs;
 use crate::config::error::ConfigErrors;
-use crate::config::settings::{Origin, QueryLog, Settings};
+use crate::config::settings::{self, Origin, Settings};
+use crate::listener::handover::{Handover, Inherited, Sharing};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging::{self, LogHandle};
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::Interval;
 use tracing::{error, info, warn};
 
 /// Why `run` ended other than by a signal.
@@ -32,6 +37,9 @@ pub enum RunError {
     /// The gateway cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The control socket that the operator wants cannot be had.
+    #[error(transparent)]
+    Control(#[from] SocketError),
     /// The runtime or the signals cannot be set up.
     #[error("cannot set up signals")]
     Signals(#[source] io::Error),
@@ -44,6 +52,10 @@ pub enum RunError {
 pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let settings = sources::load(args)?;
     let log = logging::init(&settings.log);
+    logging::log_panics();
+    let sharing = if args.take_over { Sharing::Ours } else { Sharing::Nobody };
+    // Before there is any other thread: it changes the environment.
+    let handover = Handover { inherited: Inherited::from_environment(), sharing };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let telemetry = Telemetry::new();
@@ -51,18 +63,50 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let mut control = {
         let _inside = runtime.enter();
         let signals = Signals::new().map_err(RunError::Signals)?;
-        let gateway = Gateway::start(settings, telemetry, runtime.handle())?;
-        Control { gateway, signals, args: args.clone(), log, handle: runtime.handle().clone() }
+        // Before anything listens: what cannot be had is said at once.
+        let socket = take_socket(&settings.control, sharing)?;
+        let gateway = Gateway::take_over(settings, telemetry, runtime.handle(), handover)?;
+        let inside = Arc::new(Inside::new(&gateway, log.clone()));
+        let socket = serve_socket(socket, &inside, runtime.handle());
+        let handle = runtime.handle().clone();
+        Control { gateway, signals, args: args.clone(), log, handle, inside, socket }
     };
     control.announce();
     let at_once = runtime.block_on(control.serve());
-    let Control { gateway, signals, .. } = control;
+    // The control socket is served until all has ended, and goes then.
+    let Control { gateway, signals, socket: _socket, .. } = control;
     if at_once || runtime.block_on(stop(gateway, signals)) {
         info!("stopped at once");
     } else {
         info!("stopped");
     }
     Ok(())
+}
+
+/// Takes the control socket, if there is to be one. Only one that the operator wrote has to be had.
+fn take_socket(
+    setting: &settings::ControlSocket,
+    sharing: Sharing,
+) -> Result<Option<(UnixListener, SocketFile)>, SocketError> {
+    match socket::place(setting) {
+        Place::Nowhere => Ok(None),
+        Place::Written(path) => bind(&path, sharing).map(Some),
+        Place::Usual(path) => Ok(bind(&path, sharing)
+            .inspect_err(|error| warn!(error = super::chain(error), "no control socket"))
+            .ok()),
+    }
+}
+
+/// Serves the control socket on the control runtime.
+fn serve_socket(
+    socket: Option<(UnixListener, SocketFile)>,
+    inside: &Arc<Inside>,
+    control: &Handle,
+) -> Option<ControlSocket> {
+    let (listener, file) = socket?;
+    ControlSocket::serve(listener, file, Arc::clone(inside), control)
+        .inspect_err(|error| warn!(%error, "no control socket"))
+        .ok()
 }
 
 /// Ends everything on a thread of its own, so that a further signal is heard meanwhile; true when one came first.
@@ -96,6 +140,10 @@ struct Control {
     log: LogHandle,
     /// The control runtime.
     handle: Handle,
+    /// What is told over the control socket.
+    inside: Arc<Inside>,
+    /// The control socket, if there is one.
+    socket: Option<ControlSocket>,
 }
 
 /// The signals that mean something.
@@ -118,8 +166,6 @@ enum Wish {
     Reload,
     /// Say how things are.
     Summary,
-    /// The watchdog wants to hear from us.
-    Alive,
 }
 
 impl Signals {
@@ -134,13 +180,12 @@ impl Signals {
     }
 
     /// Waits for the next wish. Cancel safe.
-    async fn next(&mut self, watchdog: &mut Option<Interval>) -> Wish {
+    async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop,
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.hang_up.recv() => Wish::Reload,
             _ = self.user.recv() => Wish::Summary,
-            () = tick(watchdog) => Wish::Alive,
         }
     }
 
@@ -150,16 +195,6 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-/// Waits until the watchdog is due, or for ever without one. Cancel safe.
-async fn tick(watchdog: &mut Option<Interval>) {
-    match watchdog {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -181,6 +216,12 @@ impl Control {
         if let Some(address) = self.gateway.metrics_address() {
             info!(%address, "metrics page");
         }
+        if let Some(socket) = &self.socket {
+            info!(path = %socket.path().display(), "control socket");
+        }
+        if self.args.take_over {
+            info!("the predecessor on these addresses may be stopped now (SIGTERM): it answers what it has");
+        }
         info!(version = env!("CARGO_PKG_VERSION"), config = %origin, listen = %addresses, upstreams = %servers, "ready");
         systemd::ready(&format!("answering on {addresses}"));
     }
@@ -190,21 +231,21 @@ impl Control {
     async fn serve(&mut self) -> bool {
         let core = Arc::clone(self.gateway.core());
         let watching = self.gateway.settings().watch_network;
+        let threads = self.gateway.threads();
         tokio::select! {
             at_once = self.obey() => at_once,
             never = network::keep_fresh_here(&core), if watching => match never {},
+            never = watchdog::feed(threads) => match never {},
         }
     }
 
     /// Does what signals say until one says stop; true when a second one said at once.
     async fn obey(&mut self) -> bool {
-        let mut watchdog = systemd::watchdog_interval().map(tokio::time::interval);
         loop {
-            match self.signals.next(&mut watchdog).await {
+            match self.signals.next().await {
                 Wish::Stop => return self.drain().await,
                 Wish::Reload => self.reload(),
                 Wish::Summary => summary::log(&self.gateway),
-                Wish::Alive => systemd::alive(),
             }
         }
     }
@@ -212,6 +253,7 @@ impl Control {
     /// Stops taking queries and waits for those that wait; true when a second signal came.
     async fn drain(&mut self) -> bool {
         systemd::stopping();
+        self.inside.stopping();
         let limit = self.gateway.settings().limits.drain_timeout;
         info!(waiting = self.gateway.core().resolver().permits().in_use(), "stopping");
         self.gateway.stop_accepting();
@@ -230,7 +272,9 @@ impl Control {
     fn reload(&mut self) {
         systemd::reloading();
         if let Err(error) = self.try_reload() {
-            error!("reload failed, nothing was changed: {}", super::chain(&error));
+            let detail = detail(&error);
+            self.inside.refused(&detail);
+            error!(detail, "reload failed, nothing was changed");
         }
         systemd::ready("answering");
     }
@@ -238,7 +282,7 @@ impl Control {
     /// Reads, checks, swaps.
     fn try_reload(&mut self) -> Result<(), RunError> {
         let settings = sources::load(&self.args)?;
-        try_query_log(&settings)?;
+        super::check::try_query_log(&settings)?;
         let log = settings.log.clone();
         for notice in &settings.notices {
             warn!("{notice}");
@@ -249,6 +293,7 @@ impl Control {
         for key in &report.needs_restart {
             warn!(key, "changed; takes effect at the next start");
         }
+        self.inside.reloaded(&self.gateway);
         info!(config = %origin(self.gateway.settings()), "reloaded");
         Ok(())
     }
@@ -256,23 +301,18 @@ impl Control {
 
 /// Opens the query log of `settings`, or closes it.
 fn open_query_log(telemetry: &Telemetry, settings: &Settings) -> Result<(), StartError> {
-    let log = &settings.log.queries;
-    telemetry.open_query_log(log, settings.limits.query_log_queue).map_err(|source| not_opened(log, source))
+    let log = &settings.log;
+    telemetry
+        .open_query_log(log, settings.limits.query_log_queue)
+        .map_err(|source| StartError::query_log(&log.queries, source))
 }
 
-/// Finds out whether the query log of `settings` can be written, before anything is changed for it.
-fn try_query_log(settings: &Settings) -> Result<(), StartError> {
-    let log = &settings.log.queries;
-    Telemetry::try_query_log(log).map_err(|source| not_opened(log, source))
-}
-
-/// Makes the error of a query log that cannot be opened.
-fn not_opened(log: &QueryLog, source: io::Error) -> StartError {
-    let path = match log {
-        QueryLog::File(path) => path.clone(),
-        QueryLog::Off | QueryLog::Stdout => "stdout".into(),
-    };
-    StartError::QueryLog { path, source }
+/// Returns all that is wrong, for the log: one line, in which `; ` stands between errors.
+fn detail(error: &RunError) -> String {
+    match error {
+        RunError::Config(errors) => errors.lines().collect::<Vec<_>>().join("; "),
+        RunError::Start(_) | RunError::Control(_) | RunError::Signals(_) => super::chain(error),
+    }
 }
 
 /// Returns where settings came from, for the start-up line.

@@ -1,7 +1,7 @@
 //! Where a command finds its configuration: flags, environment, files.
 
 use super::systemd;
-use crate::cli::{Level, RunArgs};
+use crate::cli::{ConfigArgs, Level, RunArgs};
 use crate::config::error::ConfigErrors;
 use crate::config::overrides::Overrides;
 use crate::config::settings::Settings;
@@ -16,6 +16,14 @@ pub(super) fn load(args: &RunArgs) -> Result<Settings, ConfigErrors> {
     let mut settings = load_config(&source(args))?;
     settings.state_dir = settings.state_dir.or_else(systemd::state_directory);
     Ok(settings)
+}
+
+/// Loads the configuration that a command names which has no flags for its keys.
+///
+/// # Errors
+/// Every error of it.
+pub(super) fn load_plain(args: &ConfigArgs) -> Result<Settings, ConfigErrors> {
+    load(&RunArgs { config: args.clone(), ..RunArgs::default() })
 }
 
 /// Returns the files, variables and flags.

@@ -2,12 +2,13 @@
 //! that says what to do. It does not know which addresses are wanted, nor who reads the sockets.
 
 use super::batch::{BatchSocket, force_receive_buffer};
+use super::handover::{Pair, Sharing};
 use super::holder::{self, Holder};
 use crate::wire::query::ClientTransport;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use thiserror::Error;
 
 /// Room for a burst of queries while a worker is busy elsewhere. The kernel drops what does not fit.
@@ -100,15 +101,6 @@ impl BindError {
     }
 }
 
-/// Whether sockets of our own may already be on the port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sharing {
-    /// Nobody may have the port, not even another instance of this program.
-    Nobody,
-    /// Other addresses of this gateway have it (a wildcard and a concrete address).
-    OurOwn,
-}
-
 /// The sockets of one listen address.
 #[derive(Debug)]
 pub(super) struct Sockets {
@@ -118,6 +110,17 @@ pub(super) struct Sockets {
     pub(super) udp: Vec<BatchSocket>,
     /// One a worker.
     pub(super) tcp: Vec<TcpListener>,
+    /// Who made those for datagrams, and those for connections.
+    pub(super) origins: (Origin, Origin),
+}
+
+/// Who made a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// We did: what comes after our end is for nobody, or for a successor on another socket.
+    Bound,
+    /// It was handed over: it outlives us, and what we leave in it is the next one's.
+    Inherited,
 }
 
 /// Binds `count` sockets of each kind to `address`.
@@ -142,6 +145,69 @@ pub(crate) fn try_once(address: SocketAddr) -> Result<(), BindError> {
     bind(address, 1, Sharing::Nobody).map(drop)
 }
 
+/// Shares out what was handed over for `address` to `count` workers, and binds the kind that was not, if `sharing` says
+/// how. A socket that several workers read wakes all of them for each arrival. Further sockets on the port would not: but
+/// what the kernel puts into those is lost with this process, and what it puts into the one handed over is not.
+///
+/// # Errors
+/// When the part that was not handed over cannot be had.
+pub(super) fn adopt(
+    pair: Pair,
+    address: SocketAddr,
+    count: usize,
+    sharing: Option<Sharing>,
+) -> Result<Sockets, BindError> {
+    let fail = |transport| move |error| BindError::new(address, transport, error);
+    let bound = |transport| match sharing {
+        Some(sharing) => bind_all(&mut address.clone(), count, sharing, transport),
+        None => Ok(Vec::new()),
+    };
+    let origins = (origin(pair.udp.is_some()), origin(pair.tcp.is_some()));
+    let udp = match pair.udp {
+        Some(socket) => {
+            grow_receive_buffer(&SockRef::from(&socket));
+            shared_out(socket, count, UdpSocket::try_clone)
+        }
+        None => bound(ClientTransport::Udp).map(|sockets| sockets.into_iter().map(UdpSocket::from).collect()),
+    };
+    let udp = udp.and_then(|sockets| sockets.into_iter().map(BatchSocket::new).collect());
+    let tcp = match pair.tcp {
+        Some(listener) => shared_out(listener, count, TcpListener::try_clone),
+        None => {
+            bound(ClientTransport::Tcp).map(|sockets| sockets.into_iter().map(TcpListener::from).collect())
+        }
+    };
+    let (udp, tcp) = (udp.map_err(fail(ClientTransport::Udp))?, tcp.map_err(fail(ClientTransport::Tcp))?);
+    Ok(Sockets { address, udp, tcp, origins })
+}
+
+/// Returns who made a socket.
+fn origin(inherited: bool) -> Origin {
+    if inherited { Origin::Inherited } else { Origin::Bound }
+}
+
+/// Returns `count` handles of one socket.
+fn shared_out<T>(socket: T, count: usize, clone: fn(&T) -> io::Result<T>) -> io::Result<Vec<T>> {
+    let mut handles: Vec<T> = (1..count).map(|_| clone(&socket)).collect::<io::Result<_>>()?;
+    handles.push(socket);
+    Ok(handles)
+}
+
+/// Binds a listener for a page, by which nobody asks; a successor may share its port like those of clients.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn page(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(sharing == Sharing::Ours)?;
+    socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 /// Binds UDP first, then TCP to the port that UDP got.
 fn bind_once(wanted: SocketAddr, count: usize, sharing: Sharing) -> Result<Sockets, BindError> {
     let mut address = wanted;
@@ -150,7 +216,8 @@ fn bind_once(wanted: SocketAddr, count: usize, sharing: Sharing) -> Result<Socke
         .map_err(|error| BindError::new(wanted, ClientTransport::Udp, error))?;
     let tcp = bind_all(&mut address, count, sharing, ClientTransport::Tcp)
         .map_err(|error| BindError::new(wanted, ClientTransport::Tcp, error))?;
-    Ok(Sockets { address, udp, tcp: tcp.into_iter().map(TcpListener::from).collect() })
+    let tcp = tcp.into_iter().map(TcpListener::from).collect();
+    Ok(Sockets { address, udp, tcp, origins: (Origin::Bound, Origin::Bound) })
 }
 
 /// Binds the sockets of one kind; a port of 0 becomes the one that the kernel chose.
@@ -197,16 +264,19 @@ fn open(address: SocketAddr, transport: ClientTransport) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     match transport {
-        ClientTransport::Udp => {
-            if force_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS).is_err() {
-                // Without privileges the kernel gives as much as `net.core.rmem_max` allows.
-                let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS);
-            }
-        }
+        ClientTransport::Udp => grow_receive_buffer(&socket),
         // Or a restart would have to wait for old connections to time out.
         ClientTransport::Tcp => socket.set_reuse_address(true)?,
     }
     Ok(socket)
+}
+
+/// Makes room for bursts, as much as the system gives.
+fn grow_receive_buffer(socket: &Socket) {
+    if force_receive_buffer(socket, RECEIVE_BUFFER_OCTETS).is_err() {
+        // Without privileges the kernel gives as much as `net.core.rmem_max` allows.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS);
+    }
 }
 
 #[cfg(test)]
@@ -256,7 +326,7 @@ mod tests {
         let first = any(1);
         let wildcard = SocketAddr::new([0, 0, 0, 0].into(), first.address.port());
         assert!(bind(wildcard, 1, Sharing::Nobody).is_err());
-        assert!(bind(wildcard, 1, Sharing::OurOwn).is_ok());
+        assert!(bind(wildcard, 1, Sharing::Ours).is_ok());
     }
 
     #[test]

@@ -5,11 +5,12 @@
 //! Nothing here decides what the answer is, and nothing here knows that servers exist.
 //!
 //! `udp` and `tcp` are the two loops, `intake` is what they share, `batch` is the system calls of UDP, `bind`
-//! makes sockets (`holder`: who is in the way), and `worker` runs it all.
+//! makes sockets (`holder`: who is in the way; `handover`: those of another process), and `worker` runs it all.
 
 pub mod admission;
 mod batch;
 pub mod bind;
+pub mod handover;
 pub mod holder;
 mod intake;
 mod tcp;

@@ -4,21 +4,25 @@
 
 use super::Answer;
 use super::batch::{BATCH, BatchSocket, Datagrams, Replies, send};
+use super::bind::Origin;
 use super::intake::{Intake, Taken};
 use crate::clock;
 use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
+use crate::telemetry::throttle::Throttle;
 use crate::wire::query::ClientTransport;
 use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Full batches taken before the other tasks of this worker run.
 const BATCHES_A_TURN: usize = 8;
@@ -28,6 +32,12 @@ const ERRORS_A_TURN: usize = 16;
 
 /// How long it then pauses.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a socket is still read after it left its group: for datagrams that another processor was just delivering.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// Turns that the last reading may take: more datagrams than any receive buffer holds.
+const LAST_TURNS: usize = 256;
 
 /// A UDP socket as the place where replies go.
 #[derive(Debug)]
@@ -88,6 +98,8 @@ pub(super) struct UdpLoop<A: Answer> {
     intake: Arc<Intake<A>>,
     /// Misses of the current batch; empty between two.
     misses: Vec<(A::Pending, Waiter)>,
+    /// Who made the socket.
+    origin: Origin,
 }
 
 impl<A: Answer> UdpLoop<A> {
@@ -96,27 +108,47 @@ impl<A: Answer> UdpLoop<A> {
         deprecated,
         reason = "its successor is an unsafe fn; what it asks for holds: a sink never changes its socket"
     )]
-    pub(super) fn new(sink: Arc<UdpSink>, intake: Arc<Intake<A>>) -> io::Result<Self> {
+    pub(super) fn new(sink: Arc<UdpSink>, intake: Arc<Intake<A>>, origin: Origin) -> io::Result<Self> {
         let readable = AsyncFd::with_interest(Arc::clone(&sink), Interest::READABLE)?;
-        Ok(Self { readable, sink, intake, misses: Vec::with_capacity(BATCH) })
+        Ok(Self { readable, sink, intake, misses: Vec::with_capacity(BATCH), origin })
+    }
+
+    /// Answers until `stop`, then what the kernel still has for this socket. `reading` is given back when nothing more is
+    /// read.
+    pub(super) async fn run(mut self, stop: CancellationToken, reading: TaskTrackerToken) {
+        self.serve(stop.cancelled()).await;
+        if self.origin == Origin::Bound {
+            if let Err(error) = leave_group(&self.readable.get_ref().socket.socket) {
+                tracing::debug!(%error, "datagrams may come until the socket is closed");
+            }
+            self.serve(tokio::time::sleep(LINGER)).await;
+        }
+        drop(reading);
     }
 
     /// Answers until `stop`. A panic is a bug that one datagram can find: it costs that batch, not the socket.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        while AssertUnwindSafe(self.answer(&stop)).catch_unwind().await.is_err() {
+    async fn serve(&mut self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let mut throttle = Throttle::default();
+        while AssertUnwindSafe(self.answer(stop.as_mut())).catch_unwind().await.is_err() {
             self.misses.clear();
-            tracing::error!("a bug ended the handling of a batch of queries; going on with the next");
+            if let Some(unsaid) = throttle.pass(crate::clock::now()) {
+                let unsaid = (unsaid > 0).then_some(unsaid);
+                tracing::error!(
+                    unsaid,
+                    "a bug ended the handling of a batch of queries; going on with the next"
+                );
+            }
         }
     }
 
-    /// Answers until `stop`; what the kernel had queued by then is still taken.
-    async fn answer(&mut self, stop: &CancellationToken) {
-        let mut stopped = pin!(stop.cancelled());
+    /// Answers until `stop`; of a socket that we made, what the kernel had queued by then is still taken.
+    async fn answer(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) {
         let mut errors = 0;
         loop {
             let mut guard = tokio::select! {
                 biased;
-                () = &mut stopped => break,
+                () = stop.as_mut() => break,
                 ready = self.readable.readable() => match ready {
                     Ok(guard) => guard,
                     Err(_) => return,
@@ -139,8 +171,29 @@ impl<A: Answer> UdpLoop<A> {
                 }
             }
         }
-        take_turn(&self.intake, &self.sink, self.readable.get_ref(), &mut self.misses);
+        if self.origin == Origin::Inherited {
+            return;
+        }
+        for _ in 0..LAST_TURNS {
+            let turn = take_turn(&self.intake, &self.sink, self.readable.get_ref(), &mut self.misses);
+            if matches!(turn, Turn::Emptied) {
+                return;
+            }
+        }
     }
+}
+
+/// Takes the socket out of those among which the kernel shares out what comes to the port: it gets nothing new, keeps what
+/// it has, and can still send. The way is to connect it to its own address, from which nobody can send: a connected socket
+/// hears only its peer. Linux passes over connected sockets of a `SO_REUSEPORT` group since 5.4.
+///
+/// Otherwise what comes between the last read and the close would be lost, although a successor listens on the same port.
+fn leave_group(socket: &UdpSocket) -> io::Result<()> {
+    let mut own = socket.local_addr()?;
+    if own.ip().is_unspecified() {
+        own.set_ip(if own.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    socket.connect(own)
 }
 
 /// How a turn ended.

@@ -2,7 +2,8 @@
 //! socket each (`SO_REUSEPORT`: the kernel spreads clients over them, so a query stays on one core). Here
 //! addresses come and go on reload, and everything ends in order. What is done with a query is not known here.
 
-use super::bind::{BindError, BindErrorKind, Sharing, Sockets, bind};
+use super::bind::{BindError, BindErrorKind, Sockets, adopt, bind};
+use super::handover::{Handover, Inherited, Pair, Sharing};
 use super::intake::Intake;
 use super::tcp::Acceptor;
 use super::tcp::connections::Connections;
@@ -11,6 +12,7 @@ use super::{Answer, Context};
 use crate::clock;
 use crate::config::settings::Listen;
 use crate::resolver::Resolver;
+use crate::telemetry::bounds::BoundReading;
 use crate::wire::query::ClientTransport;
 use std::collections::HashMap;
 use std::io;
@@ -40,6 +42,10 @@ pub struct Workers<A: Answer = Resolver> {
     end: DropGuard,
     /// Every task of the listener.
     tasks: TaskTracker,
+    /// Those who take queries, until they take no more.
+    readers: TaskTracker,
+    /// What other processes hand over or share.
+    handover: Mutex<Handover>,
 }
 
 /// One worker thread.
@@ -60,6 +66,19 @@ struct Open {
     address: SocketAddr,
     /// Ends its loops.
     stop: CancellationToken,
+    /// It was handed over: it stays, whatever the configuration says.
+    inherited: bool,
+}
+
+/// Reads how full the bounds of clients' connections are.
+#[derive(Clone, Debug)]
+pub struct TcpUsage(Arc<Connections>);
+
+impl TcpUsage {
+    /// Returns how full they are.
+    pub fn readings(&self) -> [BoundReading; 3] {
+        self.0.readings()
+    }
 }
 
 /// Sockets registered with their runtimes, not yet read.
@@ -68,8 +87,12 @@ struct Ready<A: Answer> {
     wanted: SocketAddr,
     /// With the real port.
     address: SocketAddr,
-    /// By worker.
-    loops: Vec<(UdpLoop<A>, Acceptor<A>)>,
+    /// By worker; none when only a TCP socket was handed over.
+    udp: Vec<UdpLoop<A>>,
+    /// By worker; none when only a UDP socket was handed over.
+    tcp: Vec<Acceptor<A>>,
+    /// It was handed over, at least in part.
+    inherited: bool,
 }
 
 /// Where we listen after [`Workers::listen`].
@@ -101,11 +124,13 @@ impl<A: Answer> Workers<A> {
         Ok(Self {
             workers,
             first: handle,
-            connections: Connections::new(limits.tcp_connections, limits.tcp_connections_per_client),
+            connections: Connections::new(limits, Arc::clone(context.telemetry.bounds())),
             open: Mutex::default(),
             stop: CancellationToken::new(),
             end: ending,
             tasks: TaskTracker::new(),
+            readers: TaskTracker::new(),
+            handover: Mutex::default(),
         })
     }
 
@@ -114,16 +139,31 @@ impl<A: Answer> Workers<A> {
         self.workers.iter().map(|worker| worker.handle.clone()).collect()
     }
 
+    /// Returns a way to read how many connections clients have.
+    pub fn tcp_usage(&self) -> TcpUsage {
+        TcpUsage(Arc::clone(&self.connections))
+    }
+
+    /// Says what the first `listen` takes over from other processes.
+    pub fn take_over(&self, handover: Handover) {
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = handover;
+    }
+
     /// Makes the set of listen addresses exactly `wanted`: keeps those that are open, binds the new ones, all
-    /// or none, then closes those that are gone. A built-in address that the host lacks is skipped.
+    /// or none, then closes those that are gone. A built-in address that the host lacks is skipped. Sockets that were
+    /// handed over are served whatever is wanted; when there are some, the built-in addresses are left out.
     ///
     /// # Errors
     /// When a new address cannot be had; then nothing has changed.
     pub fn listen(&self, wanted: &[Listen]) -> Result<ListenReport, BindError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_inherited = !handover.inherited.is_empty() || open.values().any(|open| open.inherited);
+        let wanted: Vec<Listen> =
+            wanted.iter().filter(|listen| listen.written || !has_inherited).copied().collect();
         let mut report = ListenReport::default();
         let mut ready: Vec<Ready<A>> = Vec::new();
-        for listen in wanted {
+        for listen in &wanted {
             let known = ready.iter().map(|new| (new.wanted, new.address));
             let known: Vec<_> =
                 open.iter().map(|(wanted, open)| (*wanted, open.address)).chain(known).collect();
@@ -131,8 +171,10 @@ impl<A: Answer> Workers<A> {
                 report.bound.push(*address);
                 continue;
             }
-            let sharing = sharing(listen.address, known.iter().map(|(_, address)| *address));
-            match self.prepare(listen.address, sharing) {
+            let sharing =
+                sharing(listen.address, handover.sharing, known.iter().map(|(_, address)| *address));
+            let pair = handover.inherited.take(listen.address);
+            match self.prepare(listen.address, pair, Some(sharing)) {
                 Ok(new) => {
                     report.bound.push(new.address);
                     ready.push(new);
@@ -143,24 +185,45 @@ impl<A: Answer> Workers<A> {
                 Err(error) => return Err(error),
             }
         }
+        self.prepare_unnamed(&mut handover.inherited, &mut ready)?;
+        handover.sharing = Sharing::Nobody;
         for new in ready {
             open.insert(new.wanted, self.run(new));
         }
         open.retain(|address, open| {
-            let keep = wanted.iter().any(|listen| listen.address == *address);
+            let keep = open.inherited || wanted.iter().any(|listen| listen.address == *address);
             if !keep {
                 tracing::info!(address = %open.address, "no longer listening");
                 open.stop.cancel();
             }
             keep
         });
+        let unnamed = open.values().map(|open| open.address).filter(|open| !report.bound.contains(open));
+        let unnamed: Vec<_> = unnamed.collect();
+        report.bound.extend(unnamed);
         Ok(report)
+    }
+
+    /// Prepares what was handed over and no configuration names, each socket for what it can: nobody would bind the other
+    /// kind there.
+    fn prepare_unnamed(&self, inherited: &mut Inherited, ready: &mut Vec<Ready<A>>) -> Result<(), BindError> {
+        while let Some(address) = inherited.next_address() {
+            tracing::info!(%address, "a socket was handed over that the configuration does not name; it is served too");
+            ready.push(self.prepare(address, inherited.take(address), None)?);
+        }
+        Ok(())
     }
 
     /// Stops reading UDP and accepting TCP. What was received is still answered: TCP connections finish what
     /// they have, and replies of flights can still be sent.
     pub fn stop_accepting(&self) {
         self.stop.cancel();
+        self.readers.close();
+    }
+
+    /// Waits until the last query was taken that came before the stop. Cancel safe: it only watches.
+    pub async fn finished_reading(&self) {
+        self.readers.wait().await;
     }
 
     /// Waits until every TCP connection ended or the deadline passed, then ends the threads and whatever
@@ -186,36 +249,55 @@ impl<A: Answer> Workers<A> {
         }
     }
 
-    /// Binds an address and registers its sockets with the workers' runtimes.
-    fn prepare(&self, wanted: SocketAddr, sharing: Sharing) -> Result<Ready<A>, BindError> {
-        let Sockets { address, udp, tcp } = bind(wanted, self.workers.len(), sharing)?;
-        let mut loops = Vec::with_capacity(self.workers.len());
-        for ((worker, udp), tcp) in self.workers.iter().zip(udp).zip(tcp) {
+    /// Takes what was handed over for an address, binds the rest if `sharing` says how, and registers the sockets with the
+    /// workers' runtimes.
+    fn prepare(
+        &self,
+        wanted: SocketAddr,
+        pair: Pair,
+        sharing: Option<Sharing>,
+    ) -> Result<Ready<A>, BindError> {
+        let count = self.workers.len();
+        let inherited = !pair.is_empty();
+        let Sockets { address, udp, tcp, origins } = match sharing {
+            Some(sharing) if !inherited => bind(wanted, count, sharing)?,
+            Some(_) | None => adopt(pair, wanted, count, sharing)?,
+        };
+        let mut ready = Ready { wanted, address, udp: Vec::new(), tcp: Vec::new(), inherited };
+        for (worker, udp) in self.workers.iter().zip(udp) {
             let _runtime = worker.handle.enter();
-            let udp = UdpLoop::new(Arc::new(UdpSink::new(udp)), Arc::clone(&worker.intake))
+            let sink = Arc::new(UdpSink::new(udp));
+            let udp = UdpLoop::new(sink, Arc::clone(&worker.intake), origins.0)
                 .map_err(|error| BindError::new(wanted, ClientTransport::Udp, error))?;
+            ready.udp.push(udp);
+        }
+        for (worker, tcp) in self.workers.iter().zip(tcp) {
+            let _runtime = worker.handle.enter();
             let listener = TcpListener::from_std(tcp)
                 .map_err(|error| BindError::new(wanted, ClientTransport::Tcp, error))?;
-            let acceptor = Acceptor {
+            ready.tcp.push(Acceptor {
                 listener,
                 intake: Arc::clone(&worker.intake),
                 connections: Arc::clone(&self.connections),
                 tasks: self.tasks.clone(),
-            };
-            loops.push((udp, acceptor));
+                readers: self.readers.clone(),
+                origin: origins.1,
+            });
         }
-        Ok(Ready { wanted, address, loops })
+        Ok(ready)
     }
 
     /// Starts the loops of an address.
     fn run(&self, ready: Ready<A>) -> Open {
         let stop = self.stop.child_token();
-        for (worker, (udp, acceptor)) in self.workers.iter().zip(ready.loops) {
-            self.tasks.spawn_on(udp.run(stop.clone()), &worker.handle);
-            self.tasks.spawn_on(acceptor.run(stop.clone()), &worker.handle);
+        for (worker, udp) in self.workers.iter().zip(ready.udp) {
+            self.tasks.spawn_on(udp.run(stop.clone(), self.readers.token()), &worker.handle);
+        }
+        for (worker, acceptor) in self.workers.iter().zip(ready.tcp) {
+            self.tasks.spawn_on(acceptor.run(stop.clone(), self.readers.token()), &worker.handle);
         }
         tracing::info!(address = %ready.address, "listening");
-        Open { address: ready.address, stop }
+        Open { address: ready.address, stop, inherited: ready.inherited }
     }
 }
 
@@ -233,11 +315,11 @@ impl<A: Answer> Worker<A> {
     }
 }
 
-/// Tells whether an address may meet sockets of our own on its port, at one of `ours`.
-fn sharing(address: SocketAddr, mut ours: impl Iterator<Item = SocketAddr>) -> Sharing {
+/// Tells whether an address may meet sockets on its port: any, when a predecessor has them, else those at one of `ours`.
+fn sharing(address: SocketAddr, usual: Sharing, mut ours: impl Iterator<Item = SocketAddr>) -> Sharing {
     let meets = |other: SocketAddr| {
         let overlap = other.ip().is_unspecified() || address.ip().is_unspecified();
         other.port() == address.port() && other.is_ipv4() == address.is_ipv4() && overlap
     };
-    if ours.any(meets) { Sharing::OurOwn } else { Sharing::Nobody }
+    if ours.any(meets) { Sharing::Ours } else { usual }
 }

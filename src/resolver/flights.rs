@@ -14,6 +14,7 @@ use super::stragglers::Stragglers;
 use super::waiter::Waiter;
 use super::{Pending, Resolver, question_octets};
 use crate::cache::Cache;
+use crate::telemetry::bounds::Bound;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, record};
 use crate::transport::CompletionSink;
@@ -155,6 +156,9 @@ impl Flights {
         let Refresh { snapshot, group, variant, subnet, hash, .. } = refresh;
         let pending = Pending { snapshot, group, variant, subnet, hash, stale: None };
         let full = self.refreshing >= pending.snapshot.limits.refresh_inflight.div_ceil(self.lanes);
+        if full {
+            self.telemetry.bounds().reached(Bound::RefreshInflight);
+        }
         if full || self.find(&question, &pending).is_some() {
             return;
         }
@@ -191,6 +195,9 @@ impl Flights {
         };
         let full = flight.waiters.len() >= flight.snapshot.limits.waiters_per_flight;
         let stale = flight.stale.clone().filter(|_| flight.stale_sent || full);
+        if full {
+            self.telemetry.bounds().reached(Bound::WaitersPerFlight);
+        }
         match stale {
             Some(answer) => self.reply(&waiter, &Ending::Stale(answer), None, now),
             None if full => self.reply(&waiter, &Ending::Failed(Failure::TooManyWaiters), None, now),
@@ -205,15 +212,16 @@ impl Flights {
             .as_ref()
             .map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref()));
         let names_network = matches!(option, SubnetOption::Content(_));
+        let entry = snapshot.groups.get(group)?;
         let query = UpstreamQuery {
             question: QuestionRef::parse(&question)?,
             dnssec_ok: variant.dnssec_ok,
             checking_disabled: variant.checking_disabled,
             subnet: option,
-            padding: snapshot.padding,
+            padding: entry.padding,
         }
         .build();
-        let attempts = Attempts::start(&snapshot.groups.get(group)?.group, fastrand::u64(..), now);
+        let attempts = Attempts::start(&entry.group, fastrand::u64(..), now);
         let deadline = now + snapshot.query_timeout;
         Some(Flight {
             snapshot,

@@ -276,8 +276,11 @@ impl Resolver {
         let mut admitted = Vec::with_capacity(misses.len());
         for (pending, waiter) in misses.drain(..) {
             match self.permits.acquire(waiter.client.peer.ip()) {
-                Some(permit) => admitted.push((pending, waiter, permit)),
-                None => self.turn_away(&pending, &waiter),
+                Ok(permit) => admitted.push((pending, waiter, permit)),
+                Err(bound) => {
+                    self.telemetry.bounds().reached(bound);
+                    self.turn_away(&pending, &waiter);
+                }
             }
         }
         match &self.inboxes[..] {

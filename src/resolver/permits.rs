@@ -1,5 +1,6 @@
 //! How many queries may wait on upstreams: in all, and for one client's prefix. Queries answered from memory need no permit.
 
+use crate::telemetry::bounds::{Bound, BoundReading};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,25 +40,45 @@ impl Permits {
         self.per_client.store(per_client, Ordering::Relaxed);
     }
 
-    /// Takes a place for a client, or says that there is none.
-    pub fn acquire(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
+    /// Takes a place for a client.
+    ///
+    /// # Errors
+    /// The bound that leaves none.
+    pub fn acquire(self: &Arc<Self>, client: IpAddr) -> Result<Permit, Bound> {
         let prefix = prefix_of(client);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if self.in_use.load(Ordering::Relaxed) >= self.total.load(Ordering::Relaxed) {
-            return None;
+            return Err(Bound::MaxInflight);
         }
         let used = clients.entry(prefix).or_insert(0);
         if *used >= self.per_client.load(Ordering::Relaxed) {
-            return None;
+            return Err(Bound::MaxInflightPerClient);
         }
         *used += 1;
         self.in_use.fetch_add(1, Ordering::Relaxed);
-        Some(Permit { permits: Arc::clone(self), prefix })
+        Ok(Permit { permits: Arc::clone(self), prefix })
     }
 
     /// Returns how many queries wait.
     pub fn in_use(&self) -> usize {
         self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Returns how full the bounds are.
+    pub fn readings(&self) -> [BoundReading; 2] {
+        let largest = {
+            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            clients.values().copied().max().unwrap_or_default()
+        };
+        [
+            (Bound::MaxInflight, self.in_use(), &self.total),
+            (Bound::MaxInflightPerClient, largest, &self.per_client),
+        ]
+        .map(|(bound, in_use, limit)| BoundReading {
+            bound,
+            in_use,
+            limit: limit.load(Ordering::Relaxed),
+        })
     }
 
     /// Waits until no query waits. Cancel safe: it only watches.
@@ -125,19 +146,19 @@ mod tests {
     #[test]
     fn one_client_cannot_take_every_place() {
         let permits = Permits::new(10, 2);
-        let held: Vec<_> = (0..2).filter_map(|_| permits.acquire(v4(1))).collect();
+        let held: Vec<_> = (0..2).filter_map(|_| permits.acquire(v4(1)).ok()).collect();
         assert_eq!(held.len(), 2);
-        assert!(permits.acquire(v4(1)).is_none());
-        assert!(permits.acquire(v4(2)).is_some());
+        assert_eq!(permits.acquire(v4(1)).unwrap_err(), Bound::MaxInflightPerClient);
+        assert!(permits.acquire(v4(2)).is_ok());
     }
 
     #[test]
     fn the_total_is_never_passed_and_a_dropped_permit_is_free_again() {
         let permits = Permits::new(3, 3);
-        let mut held: Vec<_> = (0..3).filter_map(|last| permits.acquire(v4(last))).collect();
-        assert!(permits.acquire(v4(9)).is_none());
+        let mut held: Vec<_> = (0..3).filter_map(|last| permits.acquire(v4(last)).ok()).collect();
+        assert_eq!(permits.acquire(v4(9)).unwrap_err(), Bound::MaxInflight);
         held.pop();
-        assert!(permits.acquire(v4(9)).is_some());
+        assert!(permits.acquire(v4(9)).is_ok());
         drop(held);
         assert_eq!(permits.in_use(), 0);
         assert!(permits.clients.lock().unwrap().is_empty());
@@ -147,8 +168,8 @@ mod tests {
     fn addresses_of_one_ipv6_household_share_a_bound() {
         let permits = Permits::new(10, 1);
         let _held = permits.acquire("2001:db8:0:aa01::1".parse().unwrap()).unwrap();
-        assert!(permits.acquire("2001:db8:0:aaff::2".parse().unwrap()).is_none());
-        assert!(permits.acquire("2001:db8:0:ab01::1".parse().unwrap()).is_some());
+        assert!(permits.acquire("2001:db8:0:aaff::2".parse().unwrap()).is_err());
+        assert!(permits.acquire("2001:db8:0:ab01::1".parse().unwrap()).is_ok());
     }
 
     #[tokio::test]

@@ -22,8 +22,6 @@ pub struct Snapshot {
     pub(super) policy: PolicySet,
     /// What becomes of the client's network.
     pub(super) subnet: SubnetRule,
-    /// Are queries padded?
-    pub(super) padding: bool,
     /// One query, all attempts together.
     pub(super) query_timeout: Duration,
     /// How long a client waits before it gets a stale answer; None: stale answers are off.
@@ -39,6 +37,8 @@ pub(super) struct GroupEntry {
     pub(super) group: Arc<Group>,
     /// Answers of this group under these answer-side rules, for the operator's network if queries name one.
     pub(super) partition: PartitionId,
+    /// Are queries padded? Not where one of the servers is plain: padding is for encryption only (RFC 7830 §6).
+    pub(super) padding: bool,
     /// Some query failed while no server was up.
     failed_without_servers: AtomicBool,
 }
@@ -68,7 +68,9 @@ impl Snapshot {
             .into_iter()
             .map(|group| {
                 let partition = partition(&group, policy.answer_side_hash(), &subnet);
-                GroupEntry { group, partition, failed_without_servers: AtomicBool::new(false) }
+                let is_plain = group.upstreams.iter().any(|server| server.spec().endpoint.is_plaintext());
+                let padding = settings.privacy.padding && !is_plain;
+                GroupEntry { group, partition, padding, failed_without_servers: AtomicBool::new(false) }
             })
             .collect();
         Self {
@@ -76,11 +78,22 @@ impl Snapshot {
             routes: RouteTable::new(&settings.routes),
             policy,
             subnet,
-            padding: settings.privacy.padding,
             query_timeout: settings.timeouts.query,
             stale_after: (!settings.cache.max_stale.is_zero()).then_some(settings.cache.stale_after),
             limits: settings.limits.clone(),
         }
+    }
+
+    /// Returns the name of the group whose answers a part of the cache holds; of several the first. None: answers made under
+    /// rules or servers that are no longer in force.
+    pub fn group_of(&self, partition: PartitionId) -> Option<&str> {
+        let entry = self.groups.iter().find(|entry| entry.partition == partition)?;
+        Some(entry.group.name.as_str())
+    }
+
+    /// Returns the bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Returns the groups' servers.

@@ -1,10 +1,11 @@
 //! Counters: a block per thread, mostly written by that one, summed when the page is asked for; and one per server.
 //! All adds are relaxed: a page may be a query behind, it never goes backwards. How they look on the page is `page`'s.
 
+use super::bounds::Bounds;
 use super::histogram::{Histogram, Reading};
 use super::outcome::{Outcome, Source};
 use super::query_log::{QueryLogSlot, Target};
-use crate::config::settings::QueryLog;
+use crate::config::settings::{LogSettings, QueryLog};
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
 use crate::wire::query::ClientTransport;
@@ -22,6 +23,8 @@ pub struct Telemetry {
     blocks: Mutex<Vec<Arc<Block>>>,
     /// By name, so that counters survive a reload.
     upstreams: Mutex<BTreeMap<String, Arc<UpstreamCounters>>>,
+    /// How often bounds were reached.
+    bounds: Arc<Bounds>,
     /// The query log, if it is on.
     query_log: QueryLogSlot,
     /// When this was made, which is when the process began to matter.
@@ -34,6 +37,7 @@ impl Telemetry {
         Arc::new(Self {
             blocks: Mutex::default(),
             upstreams: Mutex::default(),
+            bounds: Arc::default(),
             query_log: QueryLogSlot::default(),
             started: crate::clock::wall(),
         })
@@ -44,23 +48,23 @@ impl Telemetry {
     ///
     /// # Errors
     /// A file that cannot be opened; the present log then stays.
-    pub fn open_query_log(&self, log: &QueryLog, queue: usize) -> io::Result<()> {
-        match log {
+    pub fn open_query_log(&self, log: &LogSettings, queue: usize) -> io::Result<()> {
+        match &log.queries {
             QueryLog::Off => self.query_log.close(),
-            QueryLog::Stdout => self.query_log.replace(Target::stdout(), queue)?,
-            QueryLog::File(path) => self.query_log.replace(Target::file(path)?, queue)?,
+            QueryLog::Stdout => self.query_log.replace(Target::stdout(), log.query_lines, queue)?,
+            QueryLog::File(path) => self.query_log.replace(Target::file(path)?, log.query_lines, queue)?,
         }
         Ok(())
     }
 
-    /// Finds out whether the query log of these settings could be opened; changes nothing but that its file exists then.
+    /// Finds out whether the query log of these settings could be opened; changes nothing.
     ///
     /// # Errors
     /// A file that cannot be opened.
     pub fn try_query_log(log: &QueryLog) -> io::Result<()> {
         match log {
             QueryLog::Off | QueryLog::Stdout => Ok(()),
-            QueryLog::File(path) => Target::file(path).map(drop),
+            QueryLog::File(path) => Target::try_file(path),
         }
     }
 
@@ -79,6 +83,11 @@ impl Telemetry {
     /// Returns the counters of the server of this name; made at first use, kept for ever (bounded by the configuration).
     pub fn upstream(&self, name: &str) -> Arc<UpstreamCounters> {
         Arc::clone(lock(&self.upstreams).entry(name.to_owned()).or_default())
+    }
+
+    /// Returns the counts of bounds that were reached.
+    pub fn bounds(&self) -> &Arc<Bounds> {
+        &self.bounds
     }
 
     /// Returns the place of the query log.
@@ -347,7 +356,7 @@ pub struct UpstreamCounters {
 
 /// The `outcome` labels: "ok", "rcode" and "invalid" are ours, the others `TransportError::label`'s. The last one takes
 /// what is not listed.
-pub(super) const OUTCOMES: [&str; 15] = [
+pub(super) const OUTCOMES: [&str; 16] = [
     "ok",
     "rcode",
     "invalid",
@@ -361,6 +370,7 @@ pub(super) const OUTCOMES: [&str; 15] = [
     "http",
     "mismatch",
     "overloaded",
+    "exhausted",
     "shutting_down",
     "other",
 ];

@@ -1,8 +1,10 @@
 //! The metrics page over HTTP: `/metrics` in the text format of Prometheus, `/health`, `/ready`. What it reads beside the
 //! counters comes in as plain data. It has no TLS and no passwords: it is bound to where only the operator can reach it.
 
+use super::bounds::BoundReading;
 use super::counters::Telemetry;
 use super::page;
+use super::throttle::Throttle;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
@@ -39,6 +41,8 @@ pub struct Readings {
     pub cache_entries: u64,
     /// Queries that wait.
     pub inflight: u64,
+    /// How full the bounds are that can be filled.
+    pub bounds: Vec<BoundReading>,
     /// The servers in use.
     pub upstreams: Vec<UpstreamReading>,
     /// False until the listeners are bound, and again while stopping.
@@ -93,13 +97,16 @@ pub async fn serve(
 
 /// Returns the next connection, however long errors last. Cancel safe.
 async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut throttle = Throttle::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             // The client went away before it was accepted.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                warn!(%error, "the metrics page cannot accept connections");
+                if throttle.pass(crate::clock::now()).is_some() {
+                    warn!(%error, "the metrics page cannot accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

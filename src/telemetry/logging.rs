@@ -1,59 +1,122 @@
-//! Set-up of the log: level, text or JSON, on standard error. What is logged is decided where it happens; `info` and above
-//! never carry names of queries or addresses of clients.
+//! Set-up of the log: level, text or JSON, on standard error, one line an event whatever is in it. What is logged is decided
+//! where it happens; `info` and above never carry names of queries or addresses of clients.
 
+use super::throttle::Throttle;
 use crate::config::settings::{LogFormat, LogLevel, LogSettings};
+use std::any::Any;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-/// Changes the level of a running log.
-#[derive(Clone, Debug)]
+/// Changes the level of a running log; the default one has no log.
+#[derive(Clone, Debug, Default)]
 pub struct LogHandle {
-    /// The way to the filter. None when another log was set up before, and when `RUST_LOG` rules: who debugs with it does
-    /// not want a reload to end that.
+    /// The way to the filter. None when another log was set up before.
     filter: Option<reload::Handle<Targets, Registry>>,
+    /// What `RUST_LOG` asks for: who debugs with it does not want a reload to end that.
+    debugging: Option<Targets>,
 }
 
 impl LogHandle {
-    /// Makes it so.
+    /// Puts the configured level in force, or what `RUST_LOG` asks for instead; ends what `set_for_now` began.
     pub fn set_level(&self, level: LogLevel) {
+        self.put(self.debugging.clone().unwrap_or_else(|| directives(level)));
+    }
+
+    /// Puts a level in force until the next `set_level`.
+    pub fn set_for_now(&self, level: LogLevel) {
+        self.put(directives(level));
+    }
+
+    /// Returns what is in force: a level, or a list of what is let through.
+    pub fn in_force(&self) -> String {
+        let shown = self.filter.as_ref().and_then(|filter| filter.with_current(show).ok());
+        shown.unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    /// Puts a filter in place.
+    fn put(&self, targets: Targets) {
         let Some(filter) = &self.filter else { return };
-        if let Err(error) = filter.reload(directives(level)) {
+        if let Err(error) = filter.reload(targets) {
             tracing::warn!(%error, "the log level cannot be changed");
         }
     }
 }
 
+/// Shows a filter: as the level that it stands for, or as `RUST_LOG` would have it.
+fn show(targets: &Targets) -> String {
+    const LEVELS: [(LogLevel, &str); 5] = [
+        (LogLevel::Error, "error"),
+        (LogLevel::Warn, "warn"),
+        (LogLevel::Info, "info"),
+        (LogLevel::Debug, "debug"),
+        (LogLevel::Trace, "trace"),
+    ];
+    let level = LEVELS.into_iter().find(|(level, _)| directives(*level) == *targets);
+    level.map_or_else(|| format!("RUST_LOG={targets}"), |(_, word)| word.to_owned())
+}
+
 /// Sets the log up for the life of the process (a second call only returns a handle that does nothing).
 pub fn init(settings: &LogSettings) -> LogHandle {
-    let debugging = from_environment();
-    let reloadable = debugging.is_none();
-    let (filter, handle) = reload::Layer::new(debugging.unwrap_or_else(|| directives(settings.level)));
+    let (debugging, unreadable) = match from_environment() {
+        Ok(debugging) => (debugging, None),
+        Err(error) => (None, Some(error)),
+    };
+    let first = debugging.clone().unwrap_or_else(|| directives(settings.level));
+    let (filter, handle) = reload::Layer::new(first);
     let output = match settings.format {
         LogFormat::Json => json(io::stderr),
-        LogFormat::Text if is_journal() => {
-            tracing_subscriber::fmt::layer().with_writer(io::stderr).event_format(JournalText::new()).boxed()
-        }
+        LogFormat::Text if is_journal() => text(io::stderr, JournalText::new()),
         LogFormat::Text => {
             let colours = colours();
-            tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours).boxed()
+            text(io::stderr, tracing_subscriber::fmt::format().with_ansi(colours))
         }
     };
     let fresh = tracing_subscriber::registry().with(filter).with(output).try_init().is_ok();
-    LogHandle { filter: (fresh && reloadable).then_some(handle) }
+    if let Some(error) = unreadable {
+        tracing::warn!(%error, "RUST_LOG cannot be read and is left out");
+    }
+    LogHandle { filter: fresh.then_some(handle), debugging }
+}
+
+/// Makes a panic a line of the log like any other: the usual message is several, and no JSON. A message that was made at the
+/// time may quote what a client sent, so it is for those who look closely.
+pub fn log_panics() {
+    let throttle = Mutex::new(Throttle::default());
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let pass = throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(crate::clock::now());
+        let Some(unsaid) = pass else { return };
+        let unsaid = (unsaid > 0).then_some(unsaid);
+        let place = panic.location().map(ToString::to_string);
+        let payload = panic.payload();
+        tracing::error!(place, reason = fixed_text(payload), unsaid, "a bug: please report this line");
+        if let Some(text) = payload.downcast_ref::<String>() {
+            tracing::debug!(text, "what the bug says");
+        }
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
+            usual(panic);
+        }
+    }));
+}
+
+/// Returns the message of a panic if it stands so in the source.
+fn fixed_text(payload: &(dyn Any + Send)) -> Option<&'static str> {
+    payload.downcast_ref::<&'static str>().copied()
 }
 
 /// For commands that print a result: only errors, as text.
 pub fn init_quiet() {
-    let filter = from_environment().unwrap_or_else(|| directives(LogLevel::Error));
+    let filter = from_environment().ok().flatten().unwrap_or_else(|| directives(LogLevel::Error));
     let output = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours()).without_time();
     // A second call leaves the first log in place.
     let _ = tracing_subscriber::registry().with(filter).with(output).try_init();
@@ -74,10 +137,24 @@ where
         .boxed()
 }
 
-/// Returns what `RUST_LOG` asks for (`debug`, `veildns::transport=trace,h2=warn`), if it is set and can be read. Targets and
-/// levels only: filters by span and field would bring a regular-expression engine along.
-fn from_environment() -> Option<Targets> {
-    std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty())?.parse().ok()
+/// Returns the layer that writes text, one line an event.
+fn text<S, W, F>(writer: W, format: F) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
+    F: FormatEvent<S, DefaultFields> + Send + Sync + 'static,
+{
+    // Whether there are colours is the format's to say.
+    tracing_subscriber::fmt::layer().with_writer(writer).event_format(OneLine(format)).boxed()
+}
+
+/// Returns what `RUST_LOG` asks for (`debug`, `veildns::transport=trace,h2=warn`), if it is set. Targets and levels only:
+/// filters by span and field would bring a regular-expression engine along.
+fn from_environment() -> Result<Option<Targets>, ParseError> {
+    match std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Returns the filter of a level: ours as asked; libraries only when something is wrong, unless one looks closely.
@@ -104,6 +181,35 @@ fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     std::fs::metadata("/proc/self/fd/2")
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+/// Another format, each event on one line: what servers and the system say may have line ends in it, and a line of text is
+/// one event to every program that reads it.
+struct OneLine<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for OneLine<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut text = String::new();
+        self.0.format_event(context, Writer::new(&mut text), event)?;
+        for c in text.trim_end_matches('\n').chars() {
+            match c {
+                '\n' => writer.write_str("\\n")?,
+                '\r' => writer.write_str("\\r")?,
+                _ => writer.write_char(c)?,
+            }
+        }
+        writer.write_char('\n')
+    }
 }
 
 /// Text for the journal: it keeps the time itself, and reads the level from a prefix (sd-daemon(3)).
@@ -148,7 +254,7 @@ fn priority(level: Level) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     /// Keeps what is logged.
     #[derive(Clone, Default)]
@@ -187,6 +293,30 @@ mod tests {
             "message": "marked down", "upstream": "quad9", "attempts": 2
         });
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let format = tracing_subscriber::fmt::format().with_ansi(false).without_time();
+        let log = tracing_subscriber::registry().with(text(move || writer.clone(), format));
+        tracing::subscriber::with_default(log, || {
+            let error = "one\r\ntwo\n";
+            tracing::warn!(target: "veildns", %error, detail = "a\nb", "three\nfour");
+        });
+        let text = kept.text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(
+            text.contains("one\\r\\ntwo") && text.contains("a\\nb") && text.contains("three\\nfour"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn only_a_message_that_stands_in_the_source_is_told_to_everybody() {
+        assert_eq!(fixed_text(&"a fixed one"), Some("a fixed one"));
+        assert_eq!(fixed_text(&String::from("one that quotes www.example.com")), None);
     }
 
     #[test]
@@ -232,11 +362,18 @@ mod tests {
             level,
             format: LogFormat::Text,
             queries: crate::config::settings::QueryLog::Off,
+            query_lines: crate::config::settings::QueryLines::default(),
         };
         let handle = init(&settings(LogLevel::Warn));
         assert!(!tracing::enabled!(target: "veildns::test", Level::INFO));
         handle.set_level(LogLevel::Info);
         assert!(tracing::enabled!(target: "veildns::test", Level::INFO));
+        assert_eq!(handle.in_force(), "info");
+        handle.set_for_now(LogLevel::Trace);
+        assert!(tracing::enabled!(target: "veildns::test", Level::TRACE));
+        assert_eq!(handle.in_force(), "trace");
+        handle.set_level(LogLevel::Info);
+        assert!(!tracing::enabled!(target: "veildns::test", Level::TRACE));
         let second = init(&settings(LogLevel::Error));
         second.set_level(LogLevel::Error);
         init_quiet();

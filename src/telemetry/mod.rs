@@ -1,11 +1,15 @@
 //! Counting and telling: what happened goes in as plain records, once; metrics page, logs and query log come out.
 
+pub mod bounds;
 pub mod counters;
 pub mod export;
 mod histogram;
 pub mod logging;
 pub mod outcome;
-mod page;
+pub mod page;
 mod process;
+mod query_line;
 pub mod query_log;
+pub mod tally;
+pub mod throttle;
 pub(crate) mod timestamp;

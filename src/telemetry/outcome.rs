@@ -2,7 +2,7 @@
 //! its matter.
 
 use super::counters::{Block, Telemetry};
-use super::query_log::Entry;
+use super::query_line::Entry;
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
 use crate::wire::query::ClientTransport;

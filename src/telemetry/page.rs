@@ -1,6 +1,7 @@
 //! The metrics page as text: one table, one line a metric. It reads counters and the `Readings` of other layers when it is
 //! asked to and keeps nothing. How the page reaches who asks is `export`'s matter. `docs/metrics.md` has the same table.
 
+use super::bounds::{Bound, BoundReading, Bounds};
 use super::counters::{RcodeClass, TRANSPORTS, Telemetry, Totals, UpstreamCounters};
 use super::export::{Readings, UpstreamReading};
 use super::histogram::Reading;
@@ -24,11 +25,12 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 ///
 /// # Errors
 /// None that can be helped: writing into memory fails only when a metric refuses to be written.
-pub(super) fn text(telemetry: &Telemetry, readings: Readings) -> Result<String, fmt::Error> {
+pub fn text(telemetry: &Telemetry, readings: Readings) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Page {
         totals: telemetry.totals(),
         upstreams: telemetry.upstreams(),
+        bounds: Arc::clone(telemetry.bounds()),
         dropped: telemetry.query_log().dropped(),
         started: telemetry.started().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         readings,
@@ -45,6 +47,8 @@ struct Page {
     totals: Totals,
     /// Counters of servers, by name.
     upstreams: Vec<(String, Arc<UpstreamCounters>)>,
+    /// Bounds that were reached.
+    bounds: Arc<Bounds>,
     /// Lines that the query log lost.
     dropped: u64,
     /// When the process began, in seconds since 1970.
@@ -134,6 +138,27 @@ static METRICS: &[Metric] = &[
         unit: None,
         help: "Queries that wait for servers at this moment.",
         write: |page, out| out.encode_gauge(&page.readings.inflight),
+    },
+    Metric {
+        name: "veildns_limit",
+        kind: MetricType::Gauge,
+        unit: None,
+        help: "How much there may be, for bounds that can be filled.",
+        write: |page, out| bound_gauge(page, out, |reading| reading.limit),
+    },
+    Metric {
+        name: "veildns_limit_in_use",
+        kind: MetricType::Gauge,
+        unit: None,
+        help: "How much of a bound is in use; where each client or server has its own, by the one that uses most.",
+        write: |page, out| bound_gauge(page, out, |reading| reading.in_use),
+    },
+    Metric {
+        name: "veildns_limit_reached",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "How often something was refused, closed, put off or left out because a bound was reached.",
+        write: limit_reached,
     },
     Metric {
         name: "veildns_upstream_queries",
@@ -338,6 +363,21 @@ fn of_each_upstream(
         .try_for_each(|(name, counters)| labelled(out, &[("upstream", name.as_str())], value(counters)))
 }
 
+/// Writes a gauge of every bound that can be filled.
+fn bound_gauge(page: &Page, out: &mut MetricEncoder<'_>, value: fn(&BoundReading) -> usize) -> fmt::Result {
+    page.readings.bounds.iter().try_for_each(|reading| {
+        let value = u64::try_from(value(reading)).unwrap_or(u64::MAX);
+        out.encode_family(&[("limit", reading.bound.label())])?.encode_gauge(&value)
+    })
+}
+
+/// Writes `veildns_limit_reached_total`: every bound, so that a rate is known from the first time.
+fn limit_reached(page: &Page, out: &mut MetricEncoder<'_>) -> fmt::Result {
+    Bound::ALL
+        .into_iter()
+        .try_for_each(|bound| labelled(out, &[("limit", bound.label())], page.bounds.count(bound)))
+}
+
 /// Writes a gauge of every server that is in use.
 fn upstream_gauge(
     page: &Page,
@@ -460,6 +500,7 @@ mod tests {
             let detail = QueryDetail { client: [192, 0, 2, 1].into(), question: None, upstream: None };
             record(&telemetry, &block, &outcome, &detail);
         }
+        telemetry.bounds().reached(Bound::TcpRead);
         let quad9 = telemetry.upstream("quad9");
         quad9.answered(Rcode::NOERROR, Duration::from_millis(29));
         quad9.failed("timeout");
@@ -468,6 +509,7 @@ mod tests {
             cache_bytes: 1234,
             cache_entries: 5,
             inflight: 2,
+            bounds: vec![BoundReading { bound: Bound::MaxInflight, in_use: 2, limit: 4096 }],
             upstreams: vec![UpstreamReading {
                 name: "quad9".to_owned(),
                 up: true,
@@ -514,6 +556,10 @@ mod tests {
             ("veildns_cache_bytes", &[], 1234.0),
             ("veildns_cache_entries", &[], 5.0),
             ("veildns_inflight", &[], 2.0),
+            ("veildns_limit", &[("limit", "max_inflight")], 4096.0),
+            ("veildns_limit_in_use", &[("limit", "max_inflight")], 2.0),
+            ("veildns_limit_reached_total", &[("limit", "tcp_read")], 1.0),
+            ("veildns_limit_reached_total", &[("limit", "tcp_idle")], 0.0),
             ("veildns_upstream_queries_total", &[("upstream", "quad9"), ("outcome", "ok")], 1.0),
             ("veildns_upstream_queries_total", &[("upstream", "quad9"), ("outcome", "timeout")], 1.0),
             ("veildns_upstream_queries_total", &[("upstream", "quad9"), ("outcome", "invalid")], 1.0),

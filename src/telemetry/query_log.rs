@@ -1,22 +1,20 @@
-//! The query log: one line of JSON a query, written by a thread of its own. It is the one place where names and clients
-//! of queries are kept, and only when the operator says so. A query never waits for it: when the queue is full the line
-//! is dropped and counted. It does not rotate files; it opens them anew when told to.
+//! The query log: one line a query, written by a thread of its own. It is the one place where names and clients of queries
+//! are kept, and only when the operator says so. A query never waits for it: when the queue is full the line is dropped
+//! and counted. It does not rotate files; it opens them anew when told to. What is in a line is `query_line`'s matter.
 
-use super::outcome::{Outcome, QueryDetail};
-use super::timestamp::Timestamp;
-use crate::wire::query::ClientTransport;
-use crate::wire::question::QuestionRef;
+use super::query_line::{Entry, LineWriter, NameKey};
+use super::throttle::Throttle;
+use crate::config::settings::QueryLines;
 use arc_swap::ArcSwapOption;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tracing::warn;
 
 /// How long stopping waits for the last lines; standard output may be a pipe that nobody reads.
@@ -35,6 +33,8 @@ pub(super) struct QueryLogSlot {
     ended: Mutex<Vec<Receiver<()>>>,
     /// Lines that were not written: queue full, or the file could not be written.
     dropped: Arc<AtomicU64>,
+    /// Hashes names, the same way for as long as the process lives.
+    key: NameKey,
 }
 
 impl QueryLogSlot {
@@ -61,10 +61,11 @@ impl QueryLogSlot {
     ///
     /// # Errors
     /// No thread could be started; the present log then stays.
-    pub(super) fn replace(&self, target: Target, queue: usize) -> io::Result<()> {
+    pub(super) fn replace(&self, target: Target, lines: QueryLines, queue: usize) -> io::Result<()> {
         let (sender, entries) = mpsc::sync_channel(queue.max(1));
         let (end, ended) = mpsc::sync_channel::<()>(1);
-        let mut writer = Writer::new(target.0, Arc::clone(&self.dropped));
+        let line_writer = LineWriter::new(lines, self.key.clone());
+        let mut writer = Writer::new(target.0, line_writer, Arc::clone(&self.dropped));
         thread::Builder::new().name("query-log".to_owned()).spawn(move || {
             writer.run(&entries);
             drop(end);
@@ -110,81 +111,34 @@ impl Target {
         Ok(Self(Box::new(file)))
     }
 
+    /// Finds out whether `file` would succeed, and leaves everything as it is: a file that was not there is not there
+    /// afterwards, for the next who opens it may be another user.
+    ///
+    /// # Errors
+    /// As for `file`.
+    pub(super) fn try_file(path: &Path) -> io::Result<()> {
+        match OpenOptions::new().append(true).open(path) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().append(true).create_new(true).mode(0o640).open(path)?;
+                std::fs::remove_file(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes standard output.
     pub(super) fn stdout() -> Self {
         Self(Box::new(io::stdout()))
     }
 }
 
-/// One query, as it is remembered until its line is written.
-#[derive(Debug)]
-pub(super) struct Entry {
-    /// When it was answered.
-    time: SystemTime,
-    /// Who asked.
-    client: IpAddr,
-    /// The question's octets; None when it could not be read.
-    question: Option<Box<[u8]>>,
-    /// Name of the server that answered.
-    upstream: Option<Box<str>>,
-    /// The rest.
-    outcome: Outcome,
-}
-
-impl Entry {
-    /// Copies what the line needs.
-    pub(super) fn new(outcome: &Outcome, detail: &QueryDetail<'_>, time: SystemTime) -> Self {
-        let question = detail.question.map(|question| {
-            let mut octets = Vec::with_capacity(question.wire_len());
-            octets.extend_from_slice(question.name.as_bytes());
-            octets.extend_from_slice(&question.rtype.0.to_be_bytes());
-            octets.extend_from_slice(&question.class.0.to_be_bytes());
-            octets.into_boxed_slice()
-        });
-        Self {
-            time,
-            // A client of a dual-stack socket is the same client.
-            client: detail.client.to_canonical(),
-            question,
-            upstream: detail.upstream.map(Box::from),
-            outcome: *outcome,
-        }
-    }
-
-    /// Appends the line. Keys and their order are part of the interface.
-    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
-        let question = self.question.as_deref().and_then(QuestionRef::parse);
-        let transport = match self.outcome.transport {
-            ClientTransport::Udp => "udp",
-            ClientTransport::Tcp => "tcp",
-        };
-        write!(line, r#"{{"time":"{}","client":"{}","name":"#, Timestamp(self.time), self.client)?;
-        string(line, question.map(|question| question.name.to_string()).as_deref())?;
-        write!(line, r#","type":"#)?;
-        string(line, question.map(|question| question.rtype.to_string()).as_deref())?;
-        write!(line, r#","class":"#)?;
-        string(line, question.map(|question| question.class.to_string()).as_deref())?;
-        let (rcode, source) = (self.outcome.rcode, self.outcome.source.label());
-        write!(line, r#","transport":"{transport}","rcode":"{rcode}","source":"{source}","upstream":"#)?;
-        string(line, self.upstream.as_deref())?;
-        let micros = self.outcome.duration.unwrap_or_default().as_micros();
-        write!(line, r#","duration_ms":{}.{:03},"ede":"#, micros / 1000, micros % 1000)?;
-        match self.outcome.ede {
-            Some(code) => writeln!(line, "{}}}", code.0),
-            None => writeln!(line, "null}}"),
-        }
-    }
-}
-
-/// Appends a string of JSON, or null.
-fn string(line: &mut Vec<u8>, text: Option<&str>) -> io::Result<()> {
-    serde_json::to_writer(line, &text).map_err(io::Error::from)
-}
-
 /// The writing thread's state.
 struct Writer {
     /// Where lines go.
     target: Box<dyn Write + Send>,
+    /// Makes lines.
+    line_writer: LineWriter,
     /// Lines to be written together.
     buffer: Vec<u8>,
     /// How many they are.
@@ -193,14 +147,25 @@ struct Writer {
     torn: bool,
     /// True after a write that failed: it is logged once, not for every line.
     failing: bool,
+    /// A disk that is full by turns would be logged at every turn.
+    throttle: Throttle,
     /// Counts lines that are lost.
     dropped: Arc<AtomicU64>,
 }
 
 impl Writer {
     /// Makes one that has written nothing.
-    fn new(target: Box<dyn Write + Send>, dropped: Arc<AtomicU64>) -> Self {
-        Self { target, buffer: Vec::new(), lines: 0, torn: false, failing: false, dropped }
+    fn new(target: Box<dyn Write + Send>, line_writer: LineWriter, dropped: Arc<AtomicU64>) -> Self {
+        Self {
+            target,
+            line_writer,
+            buffer: Vec::new(),
+            lines: 0,
+            torn: false,
+            failing: false,
+            throttle: Throttle::default(),
+            dropped,
+        }
     }
 
     /// Writes until there is nobody left to send: what has come together in one go, so that lines are seen at once when
@@ -220,7 +185,7 @@ impl Writer {
     /// Puts one line to the others.
     fn append(&mut self, entry: &Entry) {
         // Writing into memory does not fail.
-        if entry.write(&mut self.buffer).is_ok() {
+        if self.line_writer.write(entry, &mut self.buffer).is_ok() {
             self.lines = self.lines.saturating_add(1);
         }
     }
@@ -237,8 +202,11 @@ impl Writer {
             let whole = written.iter().filter(|octet| **octet == b'\n').count();
             let lost = self.lines.saturating_sub(u64::try_from(whole).unwrap_or(u64::MAX));
             self.dropped.fetch_add(lost, Ordering::Relaxed);
-            if !self.failing {
-                warn!(%error, "the query log cannot be written; lines are dropped");
+            if !self.failing
+                && let Some(unsaid) = self.throttle.pass(crate::clock::now())
+            {
+                let unsaid = (unsaid > 0).then_some(unsaid);
+                warn!(%error, unsaid, "the query log cannot be written; lines are dropped");
             }
             self.failing = true;
         } else {
@@ -274,14 +242,17 @@ fn write_counted(target: &mut dyn Write, octets: &[u8]) -> Written {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::QueryLog;
+    use crate::config::settings::{LogFormat, LogLevel, LogSettings, QueryLog};
     use crate::telemetry::counters::Telemetry;
-    use crate::telemetry::outcome::{Source, record};
+    use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
     use crate::wire::ede::EdeCode;
     use crate::wire::header::Rcode;
+    use crate::wire::query::ClientTransport;
+    use crate::wire::question::QuestionRef;
     use serde_json::Value;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc::Sender;
+    use std::time::SystemTime;
 
     /// The question of every test but one: a name with a quote in it.
     const QUESTION: &[u8] = b"\x07ex\"mple\x03com\x00\x00\x1c\x00\x01";
@@ -301,6 +272,12 @@ mod tests {
             upstream: Some("quad9"),
         };
         record(telemetry, &telemetry.block(), &outcome, &detail);
+    }
+
+    /// The settings of a log with lines of the usual form.
+    fn to(queries: QueryLog) -> LogSettings {
+        let (level, format) = (LogLevel::Info, LogFormat::Text);
+        LogSettings { level, format, queries, query_lines: QueryLines::default() }
     }
 
     /// Reads a log; every line must be JSON.
@@ -332,7 +309,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queries.json");
         let telemetry = Telemetry::new();
-        telemetry.open_query_log(&QueryLog::File(path.clone()), 16).unwrap();
+        telemetry.open_query_log(&to(QueryLog::File(path.clone())), 16).unwrap();
         ask(&telemetry);
         let refused = Outcome {
             source: Source::Refused,
@@ -369,7 +346,10 @@ mod tests {
         let telemetry = Telemetry::new();
         let (begun, has_begun) = mpsc::channel();
         let (let_go, go_on) = mpsc::channel();
-        telemetry.query_log().replace(Target(Box::new(Stuck { begun, go_on })), 4).unwrap();
+        telemetry
+            .query_log()
+            .replace(Target(Box::new(Stuck { begun, go_on })), QueryLines::default(), 4)
+            .unwrap();
         ask(&telemetry);
         has_begun.recv().unwrap();
         for _ in 0..10 {
@@ -385,7 +365,7 @@ mod tests {
     fn opening_the_same_file_again_follows_a_rotation_and_loses_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (path, rotated) = (folder.path().join("q"), folder.path().join("q.1"));
-        let log = QueryLog::File(path.clone());
+        let log = to(QueryLog::File(path.clone()));
         let telemetry = Telemetry::new();
         telemetry.open_query_log(&log, 1024).unwrap();
         (0..100).for_each(|_| ask(&telemetry));
@@ -402,8 +382,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q");
         let telemetry = Telemetry::new();
-        telemetry.open_query_log(&QueryLog::File(path.clone()), 8).unwrap();
-        let bad = QueryLog::File(folder.path().join("no folder/q"));
+        telemetry.open_query_log(&to(QueryLog::File(path.clone())), 8).unwrap();
+        let bad = to(QueryLog::File(folder.path().join("no folder/q")));
         assert_eq!(telemetry.open_query_log(&bad, 8).unwrap_err().kind(), io::ErrorKind::NotFound);
         ask(&telemetry);
         telemetry.close_query_log();
@@ -411,12 +391,27 @@ mod tests {
     }
 
     #[test]
+    fn trying_a_log_leaves_no_file_behind_and_changes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q");
+        let attempt = |path: &Path| Telemetry::try_query_log(&QueryLog::File(path.to_owned()));
+        attempt(&path).unwrap();
+        assert!(!path.exists());
+        std::fs::write(&path, "kept\n").unwrap();
+        attempt(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept\n");
+        let missing = attempt(&folder.path().join("no folder/q")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert_eq!(attempt(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    }
+
+    #[test]
     fn nothing_is_written_when_it_is_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q");
         let telemetry = Telemetry::new();
-        telemetry.open_query_log(&QueryLog::File(path.clone()), 8).unwrap();
-        telemetry.open_query_log(&QueryLog::Off, 8).unwrap();
+        telemetry.open_query_log(&to(QueryLog::File(path.clone())), 8).unwrap();
+        telemetry.open_query_log(&to(QueryLog::Off), 8).unwrap();
         ask(&telemetry);
         telemetry.close_query_log();
         assert!(!telemetry.query_log().is_on());
@@ -451,7 +446,11 @@ mod tests {
         let octets = Arc::new(Mutex::new(Vec::new()));
         let dropped = Arc::new(AtomicU64::new(0));
         let disk = Full { room: 300, octets: Arc::clone(&octets) };
-        let mut writer = Writer::new(Box::new(disk), Arc::clone(&dropped));
+        let mut writer = Writer::new(
+            Box::new(disk),
+            LineWriter::new(QueryLines::default(), NameKey::default()),
+            Arc::clone(&dropped),
+        );
         let entry = || {
             let outcome = Outcome {
                 source: Source::Cache,

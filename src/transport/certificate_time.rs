@@ -36,6 +36,13 @@ pub struct WrongClock {
     known: SystemTime,
 }
 
+impl WrongClock {
+    /// Says what the clock shows, and a time that is past for certain.
+    pub fn new(says: SystemTime, known: SystemTime) -> Self {
+        Self { says, known }
+    }
+}
+
 impl Default for CertificateClock {
     /// Takes the system's clock and the date of the build.
     fn default() -> Self {
@@ -65,6 +72,15 @@ impl CertificateClock {
         self.floor.load(Ordering::Relaxed).max(*self.good.borrow())
     }
 
+    /// Returns what is wrong with the clock, if it cannot be right.
+    pub fn fault(&self) -> Option<WrongClock> {
+        /// A clock that is set back by so much is being corrected, not wrong.
+        const SLACK_SECS: u64 = 60;
+        let (says, known) = ((self.wall)(), self.known());
+        let wrong = WrongClock { says, known: UNIX_EPOCH + Duration::from_secs(known) };
+        (seconds(says).saturating_add(SLACK_SECS) < known).then_some(wrong)
+    }
+
     /// Takes note that a certificate is good at the clock's own time. Wrong by more than the life of a certificate the clock
     /// cannot be then.
     pub(super) fn confirm(&self) {
@@ -91,7 +107,7 @@ impl CertificateClock {
             return error;
         }
         let known = UNIX_EPOCH + Duration::from_secs(known);
-        CertificateError::Other(OtherError(Arc::new(WrongClock { says, known }))).into()
+        CertificateError::Other(OtherError(Arc::new(WrongClock::new(says, known)))).into()
     }
 }
 

@@ -2,7 +2,7 @@
 //! the next time. Names without addresses are looked up through the other servers, never through the system's resolver.
 //! What is *not* here: TLS, and when to dial.
 
-use super::{Lookup, Surroundings, TransportError};
+use super::{Blame, Lookup, Surroundings, TransportError};
 use crate::clock;
 use crate::config::settings::Host;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -139,7 +139,9 @@ impl Dial for TcpDial {
                 Ok(Dialled { stream, address, connect_time })
             }
             Err(error) => {
-                self.forget();
+                if error.blame() != Blame::Us {
+                    self.forget();
+                }
                 Err(error)
             }
         }
@@ -204,7 +206,7 @@ where
             outcome = attempts.next() => match outcome {
                 Some(Ok(won)) => return Ok(won),
                 Some(Err((address, error))) => {
-                    failure = Some(TransportError::Connect { address, error: Arc::new(error) });
+                    failure = Some(TransportError::connecting(address, error));
                 }
                 None => return Err(failure.unwrap_or(TransportError::Timeout)),
             },

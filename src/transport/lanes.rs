@@ -129,6 +129,10 @@ impl<C: Connector> Transport for Lanes<C> {
         self.lanes.iter().map(|lane| lane.pool.connections()).sum()
     }
 
+    fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.pool.waiting()).max().unwrap_or_default()
+    }
+
     fn last_handshake(&self) -> Option<Handshake> {
         self.lanes.iter().find_map(|lane| lane.pool.last_handshake())
     }

@@ -29,6 +29,7 @@ mod twins;
 mod vigil;
 
 use crate::config::settings::{Endpoint, Limits, ServerSpec};
+use crate::telemetry::bounds::Bounds;
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
 use certificate_time::WrongClock;
@@ -131,6 +132,10 @@ pub trait Transport: Debug + Send + Sync {
     fn reset(&self);
     /// Returns how many connections are open, those that only finish their own included.
     fn connections(&self) -> usize;
+    /// Returns how many queries wait for a connection: the most that any one queue holds.
+    fn waiting(&self) -> usize {
+        0
+    }
     /// What the last successful handshake showed.
     fn last_handshake(&self) -> Option<Handshake>;
     /// Counters of handshakes since start: (full, resumed).
@@ -172,6 +177,13 @@ pub enum TransportError {
     Connect {
         /// The last address tried.
         address: SocketAddr,
+        /// What the system said.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// This machine gave no socket, port or memory to ask with.
+    #[error("this machine has no means left to open a connection")]
+    Exhausted {
         /// What the system said.
         #[source]
         error: Arc<io::Error>,
@@ -261,6 +273,16 @@ pub enum Blame {
 }
 
 impl TransportError {
+    /// Explains why a socket to `address` could not be had or connected: the path's fault, or this machine's.
+    fn connecting(address: SocketAddr, error: io::Error) -> Self {
+        /// Linux: too many open files, of the system and of this process; no buffer space.
+        const EXHAUSTED: [i32; 3] = [23, 24, 105];
+        let is_ours = error.kind() == io::ErrorKind::OutOfMemory
+            || error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code));
+        let error = Arc::new(error);
+        if is_ours { Self::Exhausted { error } } else { Self::Connect { address, error } }
+    }
+
     /// Says whose fault it is: health counts only the server's and the path's.
     pub fn blame(&self) -> Blame {
         match self {
@@ -277,7 +299,7 @@ impl TransportError {
             | Self::BodyTooLarge
             | Self::Http2 { .. }
             | Self::Mismatch(_) => Blame::Server,
-            Self::Overloaded => Blame::Us,
+            Self::Overloaded | Self::Exhausted { .. } => Blame::Us,
             Self::ShuttingDown => Blame::Nobody,
         }
     }
@@ -309,6 +331,7 @@ impl TransportError {
             Self::HttpStatus { .. } | Self::ContentType | Self::BodyTooLarge | Self::Http2 { .. } => "http",
             Self::Mismatch(_) => "mismatch",
             Self::Overloaded => "overloaded",
+            Self::Exhausted { .. } => "exhausted",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -333,6 +356,8 @@ pub struct Surroundings {
     pub connect_timeout: Duration,
     /// The bounds of the design.
     pub limits: Arc<Limits>,
+    /// Where it is counted that one of them was reached.
+    pub bounds: Arc<Bounds>,
 }
 
 /// Makes the transport of a server: the one registry of protocols.
@@ -345,6 +370,33 @@ pub fn build(spec: &ServerSpec, around: &Surroundings) -> Result<Box<dyn Transpo
         Endpoint::Doh { .. } => doh::build(spec, around),
         Endpoint::PlainUdp { address } => Ok(plain::udp(*address, around)),
         Endpoint::PlainTcp { address } => Ok(plain::tcp(*address, around)),
+    }
+}
+
+/// Makes the transports of servers. Scenarios put servers that follow a script in the place of [`Protocols`].
+pub trait Builder: Debug + Send + Sync {
+    /// Makes the transport of a server.
+    ///
+    /// # Errors
+    /// As for [`build`].
+    fn build(
+        &self,
+        spec: &ServerSpec,
+        around: &Surroundings,
+    ) -> Result<Box<dyn Transport>, tls::TlsSetupError>;
+}
+
+/// The protocols that this program speaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocols;
+
+impl Builder for Protocols {
+    fn build(
+        &self,
+        spec: &ServerSpec,
+        around: &Surroundings,
+    ) -> Result<Box<dyn Transport>, tls::TlsSetupError> {
+        build(spec, around)
     }
 }
 

@@ -6,8 +6,9 @@ use super::dot::StreamConnection;
 use super::lanes;
 use super::mux::mismatch;
 use super::pool::{Connector, Pool};
-use super::{Exchange, Handshake, Received, Surroundings, Ticket, Transport, TransportError};
+use super::{Exchange, Handshake, Received, Surroundings, Transport, TransportError};
 use crate::config::settings::Host;
+use crate::telemetry::bounds::{Bound, Bounds};
 use crate::wire::header::{HeaderRef, set_id};
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -98,12 +99,14 @@ impl Transport for UdpTransport {
             return exchange.ticket.complete(Err(TransportError::ShuttingDown));
         }
         let Ok(permit) = Arc::clone(&self.sockets).try_acquire_owned() else {
+            self.around.bounds.reached(Bound::PlainSockets);
             return exchange.ticket.complete(Err(TransportError::Overloaded));
         };
         let (address, tcp, cancel) = (self.address, Arc::clone(&self.tcp), self.around.cancel.clone());
+        let bounds = Arc::clone(&self.around.bounds);
         let task = async move {
             // A ticket that is dropped completes as `ShuttingDown`.
-            let _ = cancel.run_until_cancelled(ask(address, exchange, tcp.as_ref())).await;
+            let _ = cancel.run_until_cancelled(ask(address, exchange, tcp.as_ref(), &bounds)).await;
             drop(permit);
         };
         self.around.tasks.spawn_on(task, &self.around.runtime);
@@ -132,8 +135,8 @@ impl Transport for UdpTransport {
     }
 }
 
-/// Asks over UDP, and over TCP when the answer did not fit.
-async fn ask(address: SocketAddr, exchange: Exchange, tcp: &dyn Transport) {
+/// Asks over UDP, and over TCP when the answer did not fit. Connected sockets learn of a closed port at once.
+async fn ask(address: SocketAddr, exchange: Exchange, tcp: &dyn Transport, bounds: &Bounds) {
     let Exchange { query, deadline, ticket, lane } = exchange;
     let answer = tokio::time::timeout_at(deadline.into(), answer(address, &query)).await;
     match answer {
@@ -141,14 +144,15 @@ async fn ask(address: SocketAddr, exchange: Exchange, tcp: &dyn Transport) {
             tcp.submit(Exchange { query, deadline, ticket, lane });
         }
         Ok(Ok(message)) => ticket.complete(Ok(Received { message, age_secs: 0 })),
-        Ok(Err(error)) => fail(ticket, address, error),
+        Ok(Err(error)) => {
+            let error = TransportError::connecting(address, error);
+            if matches!(error, TransportError::Exhausted { .. }) {
+                bounds.reached(Bound::OpenFiles);
+            }
+            ticket.complete(Err(error));
+        }
         Err(_elapsed) => ticket.complete(Err(TransportError::Timeout)),
     }
-}
-
-/// Completes with what the socket said: connected ones learn of a closed port at once.
-fn fail(ticket: Ticket, address: SocketAddr, error: io::Error) {
-    ticket.complete(Err(TransportError::Connect { address, error: Arc::new(error) }));
 }
 
 /// Asks one server once over UDP, until `deadline` at the latest: for whoever looks at a network. Never for what clients
@@ -163,7 +167,7 @@ pub(crate) async fn ask_once(
 ) -> Result<Bytes, TransportError> {
     match tokio::time::timeout_at(deadline.into(), answer(address, query)).await {
         Ok(Ok(message)) => Ok(message),
-        Ok(Err(error)) => Err(TransportError::Connect { address, error: Arc::new(error) }),
+        Ok(Err(error)) => Err(TransportError::connecting(address, error)),
         Err(_elapsed) => Err(TransportError::Timeout),
     }
 }

@@ -8,6 +8,7 @@ use super::queue::{Nudge, Queue, SWEEP_INTERVAL, Step};
 use super::vigil::Pace;
 use super::{Exchange, Handshake, Surroundings, Ticket, Transport, TransportError};
 use crate::clock;
+use crate::telemetry::bounds::{Bound, Bounds};
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::future::Future;
@@ -128,6 +129,7 @@ impl<C: Connector> Pool<C> {
             keeper: Notify::new(),
             queue_limit: around.limits.pool_queue,
             connection_limit: around.limits.max_connections.max(1),
+            bounds: Arc::clone(&around.bounds),
         });
         let keeper = Keeper { shared: Arc::clone(&shared), connector, around: around.clone() };
         around.tasks.spawn_on(keeper.run(), &around.runtime);
@@ -152,6 +154,9 @@ impl<C: Connector> Transport for Pool<C> {
         let mut queue = self.shared.lock();
         if let Some(error) = queue.refusal(self.shared.queue_limit, clock::now) {
             drop(queue);
+            if matches!(error, TransportError::Overloaded) {
+                self.shared.bounds.reached(Bound::PoolQueue);
+            }
             return exchange.ticket.complete(Err(error));
         }
         let nudge = queue.push(Job::new(exchange));
@@ -177,6 +182,10 @@ impl<C: Connector> Transport for Pool<C> {
 
     fn connections(&self) -> usize {
         self.shared.lock().connections()
+    }
+
+    fn waiting(&self) -> usize {
+        self.shared.lock().waiting()
     }
 
     fn last_handshake(&self) -> Option<Handshake> {
@@ -228,7 +237,11 @@ impl Outlet {
         } else {
             (Poll::Pending, queue.park(self.number, room, cx.waker()))
         };
+        let lacks_room = room == 0 && queue.waiting() > 0;
         drop(queue);
+        if lacks_room {
+            self.shared.bounds.reached(Bound::DotStreams);
+        }
         self.shared.act(nudge);
         complete_all(expired, &TransportError::Timeout);
         taken
@@ -327,6 +340,8 @@ struct Shared {
     queue_limit: usize,
     /// `limits.max_connections`.
     connection_limit: usize,
+    /// Where it is counted that one of them was reached.
+    bounds: Arc<Bounds>,
 }
 
 impl Shared {
@@ -343,6 +358,15 @@ impl Shared {
         if nudge.keeper {
             self.keeper.notify_one();
         }
+    }
+
+    /// Decides what the keeper does; counts when it may not do what is needed.
+    fn next_step(&self, now: Instant) -> (Step, CancellationToken) {
+        let mut queue = self.lock();
+        if queue.lacks_connections(self.connection_limit) {
+            self.bounds.reached(Bound::MaxConnections);
+        }
+        queue.next_step(self.connection_limit, now)
     }
 
     /// Takes no new job; tells every connection, so that idle ones close.
@@ -376,7 +400,7 @@ impl<C: Connector> Keeper<C> {
         loop {
             let now = clock::now();
             self.shared.sweep(now);
-            let (step, era) = self.shared.lock().next_step(self.shared.connection_limit, now);
+            let (step, era) = self.shared.next_step(now);
             match step {
                 Step::StartAfresh => self.connector.forget_network(),
                 Step::Dial => self.dial(&era, now + self.around.connect_timeout).await,
@@ -434,6 +458,9 @@ impl<C: Connector> Keeper<C> {
                 self.around.tasks.spawn_on(task, &self.around.runtime);
             }
             Err(error) => {
+                if matches!(error, TransportError::Exhausted { .. }) {
+                    self.around.bounds.reached(Bound::OpenFiles);
+                }
                 let doomed = self.shared.lock().failed(&error, clock::now());
                 complete_all(doomed, &error);
             }

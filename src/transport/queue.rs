@@ -270,6 +270,17 @@ impl Queue {
         self.connections.len()
     }
 
+    /// Returns how many jobs wait for any connection.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// True when a job waits and no further connection may be opened for it.
+    pub(super) fn lacks_connections(&self, connection_limit: usize) -> bool {
+        let open = self.connections.iter().filter(|connection| connection.is_open()).count();
+        open >= connection_limit && self.is_stuck()
+    }
+
     /// Returns what the last good dial showed.
     pub(super) fn last_handshake(&self) -> Option<&Handshake> {
         self.last_handshake.as_ref()

@@ -120,6 +120,7 @@ pub(super) fn surroundings(limits: Limits) -> Surroundings {
         lookup: Arc::new(Phonebook::default()),
         connect_timeout: Duration::from_secs(2),
         limits: Arc::new(limits),
+        bounds: Arc::default(),
     }
 }
 

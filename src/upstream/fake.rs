@@ -178,7 +178,7 @@ pub(crate) fn group_within(upstreams: Vec<Arc<Upstream>>, strategy: StrategyKind
         strategy,
         own: false,
     };
-    Group::new(&spec, upstreams, limits)
+    Group::new(&spec, upstreams, limits, Arc::default())
 }
 
 /// A record whose owner is the question's name: type, TTL, RDATA.

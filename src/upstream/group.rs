@@ -5,6 +5,7 @@ use super::Upstream;
 use super::budget::{HedgeBudget, RetryBudget};
 use super::strategy::{self, AttemptOrder, Candidate, MAX_MEMBERS, Strategy};
 use crate::config::settings::{GroupSpec, Limits};
+use crate::telemetry::bounds::{Bound, Bounds};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,11 +29,18 @@ pub struct Group {
     budget: RetryBudget,
     /// Bounds those that are made only because a server is slow.
     hedges: HedgeBudget,
+    /// Where it is counted that attempts or budget were used up.
+    bounds: Arc<Bounds>,
 }
 
 impl Group {
     /// Makes a group of servers that were built before. What is beyond [`MAX_MEMBERS`] is left out.
-    pub fn new(spec: &GroupSpec, mut upstreams: Vec<Arc<Upstream>>, limits: &Limits) -> Self {
+    pub fn new(
+        spec: &GroupSpec,
+        mut upstreams: Vec<Arc<Upstream>>,
+        limits: &Limits,
+        bounds: Arc<Bounds>,
+    ) -> Self {
         upstreams.truncate(MAX_MEMBERS);
         let partition = partition(&upstreams, spec.own);
         Self {
@@ -44,6 +52,7 @@ impl Group {
             attempts: u8::try_from(limits.attempts).unwrap_or(u8::MAX),
             budget: RetryBudget::new(limits.retry_percent, crate::clock::now()),
             hedges: HedgeBudget::new(limits.hedge_percent),
+            bounds,
         }
     }
 
@@ -99,7 +108,12 @@ impl Attempts {
     /// within the attempts of a query and the group's budget. None: wait for what is under way, then give up.
     pub fn next(&mut self, group: &Group, now: Instant) -> Option<usize> {
         let member = self.order.get(usize::from(self.made))?;
-        if self.made > 0 && (self.made >= group.attempts || !group.budget.withdraw(now)) {
+        if self.made >= group.attempts.max(1) {
+            group.bounds.reached(Bound::Attempts);
+            return None;
+        }
+        if self.made > 0 && !group.budget.withdraw(now) {
+            group.bounds.reached(Bound::RetryPercent);
             return None;
         }
         self.made += 1;

@@ -21,7 +21,7 @@ const FAILURES_IN_A_ROW: u32 = 3;
 
 /// Time-outs this close together count once in a row: a page asks for A, AAAA and HTTPS of one slow name at once, and that name
 /// must not take the server down. Shorter than the shortest attempt, so attempts one after the other all count.
-const TOGETHER: Duration = Duration::from_millis(200);
+pub(super) const TOGETHER: Duration = Duration::from_millis(200);
 
 /// The window needs this many samples before its share means anything.
 const WINDOW_SAMPLES: u32 = 10;

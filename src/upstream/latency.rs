@@ -6,6 +6,7 @@
 //! penalty is kept apart from the estimate, so that a server's failures do not lengthen the time it is waited for.
 
 use super::Sample;
+use super::health::TOGETHER;
 use std::time::{Duration, Instant};
 
 /// An outlier, and a failure, has lost two thirds of its weight after this time (Finagle and its kin use the same).
@@ -44,6 +45,8 @@ struct Measured {
     peak: f64,
     /// When `peak` was true.
     at: Instant,
+    /// When a time-out last raised the average.
+    lengthened_at: Option<Instant>,
 }
 
 /// What failures add.
@@ -97,11 +100,12 @@ impl Latency {
     /// Enters an answer's time.
     fn enter(&mut self, sample: f64, now: Instant) {
         self.measured = Some(match self.measured {
-            None => Measured { typical: sample, peak: sample, at: now },
+            None => Measured { typical: sample, peak: sample, at: now, lengthened_at: None },
             Some(measured) => Measured {
                 typical: measured.typical + (sample - measured.typical) * GAIN,
                 peak: measured.estimate(now).max(sample),
                 at: now,
+                lengthened_at: measured.lengthened_at,
             },
         });
     }
@@ -112,10 +116,13 @@ impl Latency {
         self.penalty = Some(Penalty { value, at: now });
     }
 
-    /// Raises the average after a time-out.
+    /// Raises the average after a time-out; once for those that come together, as RFC 6298 §5.5 does, or a burst that meets
+    /// a silent server would wait the longest time at once.
     fn lengthen(&mut self, now: Instant) {
         let (least, most) = AFTER_TIMEOUT;
-        if let Some(measured) = &mut self.measured {
+        let is_new = |at: Option<Instant>| at.is_none_or(|at| now.saturating_duration_since(at) >= TOGETHER);
+        if let Some(measured) = self.measured.as_mut().filter(|measured| is_new(measured.lengthened_at)) {
+            measured.lengthened_at = Some(now);
             let estimate = measured.estimate(now);
             measured.typical = (measured.typical * 2.0).clamp(least, most).max(measured.typical);
             measured.peak = estimate.max(measured.typical);
@@ -332,11 +339,21 @@ mod tests {
         let now = crate::clock::now();
         let mut latency = after(&[answered(10)], now);
         let mut waits = Vec::new();
-        for _ in 0..4 {
-            latency.observe(&Sample::TimedOut, now);
+        for round in 0..4 {
+            latency.observe(&Sample::TimedOut, now + TOGETHER * round);
             waits.push(latency.typical().unwrap().as_millis());
         }
         assert_eq!(waits, [125, 250, 500, 500]);
+    }
+
+    #[test]
+    fn time_outs_of_one_burst_lengthen_the_wait_once() {
+        let now = crate::clock::now();
+        let mut latency = after(&[answered(10)], now);
+        for millis in 0..50 {
+            latency.observe(&Sample::TimedOut, now + Duration::from_millis(millis));
+        }
+        assert_eq!(latency.typical(), Some(Duration::from_millis(125)));
     }
 
     #[test]

@@ -10,15 +10,18 @@ pub mod group;
 pub mod health;
 pub mod latency;
 pub mod probe;
+pub mod recent;
 pub mod retry;
 pub mod strategy;
 
 use crate::config::settings::ServerSpec;
 use crate::telemetry::counters::UpstreamCounters;
+use crate::telemetry::throttle::Throttle;
 use crate::transport::{Exchange, Transport, TransportError};
 use crate::wire::response::ResponseFault;
 use health::{Company, Health, State, Transition};
 use latency::Latency;
+use recent::{Quantiles, Recent};
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -68,12 +71,16 @@ struct Condition {
     health: Health,
     /// How long its answers take.
     latency: Latency,
-    /// The latest failure, kept after a recovery for the operator to read.
-    last_error: Option<Failure>,
+    /// How long the latest ones took, for the operator to read.
+    recent: Recent,
+    /// The latest failure and when it was, kept after a recovery for the operator to read.
+    last_error: Option<(Failure, Instant)>,
     /// When a user's query last went to it.
     last_used: Option<Instant>,
     /// When it last answered anything.
     last_answered: Option<Instant>,
+    /// Bounds the lines about its going down and coming up: whoever makes it fail by turns must not fill the log.
+    throttle: Throttle,
 }
 
 /// What became of one query to a server, as far as the server is concerned.
@@ -161,12 +168,20 @@ pub struct UpstreamStatus {
     pub state: State,
     /// Estimate of what an answer takes; None before the first.
     pub latency: Option<Duration>,
+    /// What its latest answers stay within; None before the first.
+    pub quantiles: Option<Quantiles>,
+    /// What asking it costs in the eyes of `fastest`, load apart: the estimate, and a penalty for failures.
+    pub cost: Duration,
     /// Queries waiting for it.
     pub in_flight: u32,
     /// Open connections.
     pub connections: usize,
     /// Its latest failure, however long ago.
     pub last_error: Option<String>,
+    /// When that was.
+    pub failed_at: Option<Instant>,
+    /// When it last answered anything.
+    pub answered_at: Option<Instant>,
 }
 
 /// Bounds of an attempt's time: long enough for a resolver that has to ask around, short enough to try another.
@@ -204,9 +219,11 @@ impl Upstream {
         let condition = Condition {
             health: Health::new(crate::clock::now()),
             latency: Latency::default(),
+            recent: Recent::default(),
             last_error: None,
             last_used: None,
             last_answered: None,
+            throttle: Throttle::default(),
         };
         Self {
             id: UpstreamId::fresh(),
@@ -265,14 +282,14 @@ impl Upstream {
     pub fn observe(&self, sample: Sample, now: Instant) {
         let dice = fastrand::u64(..);
         let transition = self.learn(&sample, now, |health| health.observe(&sample, dice, now));
-        self.announce(transition, &sample);
+        self.announce(transition, &sample, now);
     }
 
     /// Learns from a probe, which alone lengthens the back-off of a server that is down.
     pub(crate) fn probed(&self, sample: Sample, now: Instant) {
         let dice = fastrand::u64(..);
         let transition = self.learn(&sample, now, |health| health.probed(&sample, dice, now));
-        self.announce(transition, &sample);
+        self.announce(transition, &sample, now);
     }
 
     /// Starts afresh on another network: connections are new, and what was seen of the server through the old one is
@@ -282,6 +299,7 @@ impl Upstream {
             let mut condition = self.condition();
             condition.health = Health::new(now);
             condition.latency = Latency::default();
+            condition.recent = Recent::default();
         }
         self.transport.reset();
     }
@@ -318,14 +336,23 @@ impl Upstream {
     /// Returns how it is now.
     pub fn snapshot(&self, now: Instant) -> UpstreamStatus {
         let connections = self.transport.connections();
-        let condition = self.condition();
-        UpstreamStatus {
-            state: condition.health.state(),
-            latency: condition.latency.estimate(now),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-            connections,
-            last_error: condition.last_error.as_ref().map(ToString::to_string),
-        }
+        let (status, recent) = {
+            let condition = self.condition();
+            let status = UpstreamStatus {
+                state: condition.health.state(),
+                latency: condition.latency.estimate(now),
+                quantiles: None,
+                cost: condition.latency.cost(now),
+                in_flight: self.in_flight.load(Ordering::Relaxed),
+                connections,
+                last_error: condition.last_error.as_ref().map(|(error, _)| error.to_string()),
+                failed_at: condition.last_error.as_ref().map(|(_, at)| *at),
+                answered_at: condition.last_answered,
+            };
+            (status, condition.recent.clone())
+        };
+        // Put in order after the lock: answers wait for it.
+        UpstreamStatus { quantiles: recent.quantiles(), ..status }
     }
 
     /// Returns what a strategy may know of it.
@@ -373,36 +400,52 @@ impl Upstream {
     ) -> Option<Transition> {
         let mut condition = self.condition();
         condition.latency.observe(sample, now);
-        if matches!(sample, Sample::Answered { .. }) {
+        if let Sample::Answered { latency } = sample {
             condition.last_answered = Some(now);
+            condition.recent.enter(*latency);
         }
         if let Some(error) = sample.error() {
-            condition.last_error = Some(error);
+            condition.last_error = Some((error, now));
         }
         judge(&mut condition.health)
     }
 
-    /// Logs a change of state. A wrong certificate is an `error`: it may be an attack.
-    fn announce(&self, transition: Option<Transition>, sample: &Sample) {
+    /// Tells of a change of state: those who wait for it always, the log within bounds.
+    fn announce(&self, transition: Option<Transition>, sample: &Sample, now: Instant) {
+        let Some(transition) = transition else { return };
+        let watched = match transition {
+            Transition::CameUp { .. } => &self.came_up,
+            Transition::WentDown => &self.went_down,
+        };
+        watched.send_replace(());
+        let unsaid = self.condition().throttle.pass(now);
+        if let Some(unsaid) = unsaid {
+            self.log(transition, sample, unsaid);
+        }
+    }
+
+    /// Logs a change of state, and how many before it were not logged. A wrong certificate is an `error`: it may be an attack.
+    fn log(&self, transition: Transition, sample: &Sample, unsaid: u64) {
         let upstream = self.name();
+        let unsaid = (unsaid > 0).then_some(unsaid);
         match transition {
-            None => {}
-            Some(Transition::CameUp { after }) => {
-                self.came_up.send_replace(());
-                tracing::info!(upstream, state = "up", down_for_secs = after.as_secs(), "server is up again");
+            Transition::CameUp { after } => {
+                let down_for_secs = after.as_secs();
+                tracing::info!(upstream, state = "up", down_for_secs, unsaid, "server is up again");
             }
-            Some(Transition::WentDown) => {
-                self.went_down.send_replace(());
+            Transition::WentDown => {
                 let error = sample.error().map_or_else(String::new, |error| error.to_string());
                 match sample {
                     Sample::Certificate { .. } => {
-                        tracing::error!(upstream, state = "down", error, "server is not trusted");
+                        tracing::error!(upstream, state = "down", error, unsaid, "server is not trusted");
                     }
                     Sample::Answered { .. }
                     | Sample::Failed { .. }
                     | Sample::TimedOut
                     | Sample::Busy { .. }
-                    | Sample::Neutral => tracing::warn!(upstream, state = "down", error, "server is down"),
+                    | Sample::Neutral => {
+                        tracing::warn!(upstream, state = "down", error, unsaid, "server is down");
+                    }
                 }
             }
         }
@@ -443,6 +486,34 @@ mod tests {
     }
     fn answered(millis: u64) -> Sample {
         Sample::Answered { latency: Duration::from_millis(millis) }
+    }
+
+    /// Counts what is logged.
+    struct Count(Arc<AtomicU32>);
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Count {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_server_that_fails_by_turns_does_not_fill_the_log() {
+        use tracing_subscriber::layer::SubscriberExt;
+        let lines = Arc::new(AtomicU32::new(0));
+        let log = tracing_subscriber::registry().with(Count(Arc::clone(&lines)));
+        let (upstream, _fake) = fake::upstream("s", fake::silent());
+        let start = crate::clock::now();
+        let came_up = upstream.coming_up();
+        tracing::subscriber::with_default(log, || {
+            for turn in 0..1000 {
+                let now = start + Duration::from_millis(50) * turn;
+                upstream.observe(retry::after_transport(&TransportError::Pin).sample, now);
+                assert!(!upstream.is_up());
+                upstream.observe(answered(1), now);
+                assert!(upstream.is_up() && came_up.has_changed().unwrap());
+            }
+        });
+        assert_eq!(lines.load(Ordering::Relaxed), 10, "of 2000 changes of state within a minute");
     }
 
     #[test]

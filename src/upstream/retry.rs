@@ -71,7 +71,9 @@ fn sample_of(error: &TransportError) -> Sample {
             Sample::Busy { retry_after: *retry_after }
         }
         TransportError::HttpStatus { .. } => Sample::Failed { error: Failure::from(error) },
-        TransportError::Overloaded | TransportError::ShuttingDown => Sample::Neutral,
+        TransportError::Overloaded | TransportError::Exhausted { .. } | TransportError::ShuttingDown => {
+            Sample::Neutral
+        }
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
             (TransportError::Connect { address: address(), error: Arc::clone(&refused) }, "failed"),
             (TransportError::ConnectTimeout { address: address(), waited: Duration::from_secs(2) }, "failed"),
             (TransportError::NoAddress { host: "dns.example".to_owned() }, "failed"),
-            (TransportError::Tls { error: refused }, "failed"),
+            (TransportError::Tls { error: Arc::clone(&refused) }, "failed"),
             (TransportError::Certificate { error: untrusted }, "certificate"),
             (TransportError::Pin, "certificate"),
             (TransportError::Closed, "failed"),
@@ -123,6 +125,7 @@ mod tests {
             (TransportError::Http2 { reason: "REFUSED_STREAM".to_owned() }, "failed"),
             (TransportError::Mismatch(ResponseFault::Truncated), "failed"),
             (TransportError::Overloaded, "neutral"),
+            (TransportError::Exhausted { error: refused }, "neutral"),
             (TransportError::ShuttingDown, "neutral"),
         ];
         for (error, expected) in table {

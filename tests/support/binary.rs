@@ -21,7 +21,9 @@ pub fn veildns() -> Command {
             command.env_remove(name);
         }
     }
-    command.env_remove("NOTIFY_SOCKET");
+    for name in ["NOTIFY_SOCKET", "RUST_LOG", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "STATE_DIRECTORY"] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -36,13 +38,34 @@ pub struct Running {
 impl Running {
     /// Starts `veildns run` and waits until it is ready.
     pub fn start(config: &Path) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// Starts it with further variables.
+    pub fn start_with(config: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_to(config, variables, [Stdio::null(), Stdio::null()])
+    }
+
+    /// Starts it with standard output and standard error going somewhere.
+    pub fn start_to(config: &Path, variables: &[(&str, &str)], [stdout, stderr]: [Stdio; 2]) -> Self {
+        let mut command = veildns();
+        command.arg("run").arg("--config").arg(config).envs(variables.iter().copied());
+        Self::start_writing(command, [stdout, stderr])
+    }
+
+    /// Starts the program as this command says and waits until it is ready.
+    pub fn start_as(command: Command) -> Self {
+        Self::start_writing(command, [Stdio::null(), Stdio::null()])
+    }
+
+    /// Starts the program as this command says, with standard output and standard error going somewhere.
+    fn start_writing(mut command: Command, [stdout, stderr]: [Stdio; 2]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("notify");
         let notices = UnixDatagram::bind(&socket).unwrap();
         notices.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut command = veildns();
-        command.arg("run").arg("--config").arg(config).env("NOTIFY_SOCKET", &socket);
-        let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        command.env("NOTIFY_SOCKET", &socket);
+        let process = Process::start(command.stdout(stdout).stderr(stderr));
         let mut running =
             Self { process, address: SocketAddr::from(([0, 0, 0, 0], 0)), notices, _directory: directory };
         let ready = running.wait_for("READY=1");

@@ -26,6 +26,7 @@ pub mod authority;
 pub mod binary;
 pub mod client;
 pub mod gateway;
+pub mod load;
 pub mod message;
 pub mod netns;
 pub mod process;

@@ -170,6 +170,7 @@ impl Sighting<'_> {
             TransportError::BodyTooLarge | TransportError::Mismatch(_) => {
                 "it sends no DNS: take another server"
             }
+            TransportError::Exhausted { .. } => "raise the limit of open files (LimitNOFILE=, ulimit -n)",
             TransportError::Overloaded | TransportError::ShuttingDown => "try again",
         };
         text.to_owned()

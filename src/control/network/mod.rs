@@ -13,6 +13,7 @@ pub mod outlook;
 
 use crate::app::core::Core;
 use crate::clock;
+use crate::telemetry::throttle::Throttle;
 use outlook::Outlook;
 use std::convert::Infallible;
 use std::future::Future;
@@ -56,10 +57,16 @@ impl NetworkEvents for NoEvents {
 /// Makes `core` start afresh whenever the network has changed or the machine slept; for ever. Cancel safe.
 pub async fn keep_fresh(core: &Core, events: impl NetworkEvents) -> Infallible {
     let mut watch = Watch::new(events);
+    // Who is on the same link can announce prefixes for as long as he likes.
+    let mut throttle = Throttle::default();
     loop {
-        match watch.next().await {
-            News::Network => info!("the network changed; connections to servers start afresh"),
-            News::Resumed => info!("the machine slept; connections to servers start afresh"),
+        let news = watch.next().await;
+        if let Some(unsaid) = throttle.pass(crate::clock::now()) {
+            let unsaid = (unsaid > 0).then_some(unsaid);
+            match news {
+                News::Network => info!(unsaid, "the network changed; connections to servers start afresh"),
+                News::Resumed => info!(unsaid, "the machine slept; connections to servers start afresh"),
+            }
         }
         core.start_afresh();
     }

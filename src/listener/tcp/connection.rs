@@ -7,32 +7,35 @@
 //! ```
 
 use super::connections::Membership;
+use super::outbox::{Load, Outbox};
 use crate::clock;
 use crate::listener::Answer;
 use crate::listener::intake::{Intake, Round, Taken};
-use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
+use crate::resolver::waiter::{ClientToken, Waiter};
+use crate::telemetry::bounds::Bound;
 use crate::wire::MAX_MESSAGE;
-use crate::wire::frame::{self, Deframer};
+use crate::wire::frame::Deframer;
 use crate::wire::query::ClientTransport;
 use bytes::BytesMut;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// With so much waiting to be written no more queries are taken: TCP pushes back.
-const WRITE_HIGH_WATER: usize = 64 * 1024;
+/// Of what a client may leave unread: with so much of it no more queries are taken, and TCP pushes back. The rest is for
+/// replies of flights, which are added without being asked for.
+const HIGH_WATER_SHARE: usize = 4;
 
-/// With so much waiting to be written the client is taken not to read, and is closed: replies of flights
-/// are added without being asked for.
-const WRITE_LIMIT: usize = 1024 * 1024;
+/// How long a client that has just connected may take to ask before a stop ends its connection: it was accepted, and
+/// so its first query is on its way.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// How long an answer that is owed may take. Flights have a deadline of their own, well below: this one is
 /// for a reply that got lost on the way.
@@ -42,60 +45,6 @@ thread_local! {
     /// Where replies from memory are rendered before they are framed, one buffer a worker: most replies are
     /// short, but all of this must be offered.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into_boxed_slice());
-}
-
-/// Replies on their way to one client. The connection's task writes what is in it.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    /// See [`Contents`].
-    contents: Mutex<Contents>,
-    /// Told when something was added.
-    added: Notify,
-}
-
-/// What the lock of an outbox guards.
-#[derive(Debug, Default)]
-struct Contents {
-    /// Framed replies.
-    octets: BytesMut,
-    /// Replies that flights still owe.
-    owed: usize,
-    /// More came than the client may leave unread.
-    overrun: bool,
-}
-
-impl Outbox {
-    /// Locks the contents. A panic elsewhere cannot leave them half changed in a way that matters.
-    fn lock(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ReplySink for Outbox {
-    fn send(&self, batch: &ReplyBatch) {
-        let mut contents = self.lock();
-        for (_, reply) in batch.iter() {
-            contents.owed = contents.owed.saturating_sub(1);
-            if contents.octets.len().saturating_add(reply.len()) > WRITE_LIMIT {
-                contents.overrun = true;
-            } else {
-                frame::append(&mut contents.octets, reply);
-            }
-        }
-        drop(contents);
-        self.added.notify_one();
-    }
-}
-
-/// What of [`Contents`] decides how the connection goes on.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    /// Replies that flights still owe.
-    owed: usize,
-    /// Octets not yet written.
-    unwritten: usize,
-    /// The client does not read.
-    overrun: bool,
 }
 
 /// One client's connection.
@@ -115,8 +64,12 @@ pub(super) struct Connection<A: Answer> {
     writing: BytesMut,
     /// Misses of the current round; empty between two.
     misses: Vec<(A::Pending, Waiter)>,
-    /// False once no more queries are read.
-    reading: bool,
+    /// None once no more queries are read; stopping waits for that.
+    reading: Option<TaskTrackerToken>,
+    /// A query was taken.
+    asked: bool,
+    /// No more queries are taken until some are answered.
+    full: bool,
     /// True while nothing is asked, owed or half read: the table of connections knows.
     idle: bool,
     /// Deadlines count from these.
@@ -126,6 +79,8 @@ pub(super) struct Connection<A: Answer> {
 /// When what the connection waits for began.
 #[derive(Clone, Copy, Debug)]
 struct Since {
+    /// The connection was admitted.
+    admitted: Instant,
     /// The last time anything came or went.
     activity: Instant,
     /// The first octet of a message whose rest is awaited.
@@ -139,30 +94,66 @@ struct Since {
 enum Event {
     /// So many octets came; 0: the client shut its side.
     Read(usize),
-    /// Some octets went.
-    Written,
+    /// So many octets went.
+    Written(usize),
     /// A flight added replies.
     Replies,
     /// The gateway stops: no more queries.
     Stop,
-    /// The end, whatever is owed: a deadline, an eviction, a broken connection.
+    /// The time that was waited for has come.
+    Due,
+    /// The end, whatever is owed: an eviction, a broken connection.
     Close,
 }
 
+/// What a connection's timer rings for.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// It is no longer fresh; nothing is to be done.
+    Settled,
+    /// It has been quiet for too long, or takes nothing off.
+    Idle,
+    /// The rest of a message did not come.
+    Message,
+    /// A reply did not come.
+    Reply,
+}
+
+impl Due {
+    /// Returns the bound that is reached then.
+    fn bound(self) -> Option<Bound> {
+        match self {
+            Self::Idle => Some(Bound::TcpIdle),
+            Self::Message => Some(Bound::TcpRead),
+            Self::Settled | Self::Reply => None,
+        }
+    }
+}
+
 impl<A: Answer> Connection<A> {
-    /// Makes the connection of a client that was admitted.
-    pub(super) fn new(intake: Arc<Intake<A>>, peer: SocketAddr, membership: Membership) -> Self {
+    /// Makes the connection of a client that was admitted. `reading` is given back when no more queries are read.
+    pub(super) fn new(
+        intake: Arc<Intake<A>>,
+        peer: SocketAddr,
+        membership: Membership,
+        reading: TaskTrackerToken,
+    ) -> Self {
+        let limit = intake.context.limits.tcp_unread;
+        let outbox = Outbox::new(Arc::clone(&membership.connections), limit);
+        let now = clock::now();
         Self {
             intake,
             peer,
             membership,
-            outbox: Arc::default(),
+            outbox,
             deframer: Deframer::default(),
             writing: BytesMut::new(),
             misses: Vec::new(),
-            reading: true,
+            reading: Some(reading),
+            asked: false,
+            full: false,
             idle: false,
-            since: Since { activity: clock::now(), message: None, write: None },
+            since: Since { admitted: now, activity: now, message: None, write: None },
         }
     }
 
@@ -176,31 +167,40 @@ impl<A: Answer> Connection<A> {
         let (mut evicted, mut stopped) = (pin!(evicted.cancelled()), pin!(stop.cancelled()));
         loop {
             let load = self.progress();
-            if load.overrun || (!self.reading && load.owed == 0 && load.unwritten == 0) {
+            if load.overrun || (self.reading.is_none() && load.owed == 0 && load.unread == 0) {
                 break;
             }
-            let may_read = self.reading && self.has_room(load);
-            let deadline = self.deadline(load, may_read).into();
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
+            let may_read = self.reading.is_some() && self.has_room(load);
+            let may_stop = may_read && !self.is_fresh();
+            let (deadline, due) = self.deadline(load, may_read);
+            if timer.deadline() != deadline.into() {
+                timer.as_mut().reset(deadline.into());
             }
             let event = tokio::select! {
                 biased;
                 event = write(&mut writer, &mut self.writing) => event,
                 () = self.outbox.added.notified() => Event::Replies,
                 event = read(&mut reader, &mut self.deframer), if may_read => event,
-                () = &mut stopped, if self.reading => Event::Stop,
+                () = &mut stopped, if may_stop => Event::Stop,
                 () = &mut evicted => Event::Close,
-                () = &mut timer => Event::Close,
+                () = &mut timer => Event::Due,
             };
             match event {
                 Event::Read(octets) => self.received(octets),
-                Event::Written => self.since.activity = clock::now(),
+                Event::Written(octets) => {
+                    self.outbox.written(octets);
+                    self.since.activity = clock::now();
+                }
                 Event::Replies => {}
+                Event::Due if matches!(due, Due::Settled) => {}
                 Event::Stop => {
                     // The runtime looks for what the kernel has received before it comes back here.
                     tokio::task::yield_now().await;
                     self.take_the_last(&reader);
+                }
+                Event::Due => {
+                    due.bound().into_iter().for_each(|bound| self.membership.connections.reached(bound));
+                    break;
                 }
                 Event::Close => break,
             }
@@ -213,18 +213,15 @@ impl<A: Answer> Connection<A> {
     /// connection is idle.
     fn progress(&mut self) -> Load {
         self.take_messages();
-        let load = {
-            let mut contents = self.outbox.lock();
-            if self.writing.is_empty() && !contents.octets.is_empty() {
-                std::mem::swap(&mut self.writing, &mut contents.octets);
-                self.since.write = Some(clock::now());
-            }
-            self.load_of(&contents)
-        };
+        if self.writing.is_empty() && self.outbox.take(&mut self.writing) {
+            self.since.write = Some(clock::now());
+        }
+        let load = self.outbox.load();
         if self.writing.is_empty() {
             self.since.write = None;
         }
-        let idle = load.owed == 0 && load.unwritten == 0 && !self.deframer.is_partial();
+        self.note_full(load);
+        let idle = load.owed == 0 && load.unread == 0 && !self.deframer.is_partial();
         if self.idle != idle {
             self.idle = idle;
             self.membership.set_idle(idle.then_some(self.since.activity));
@@ -237,24 +234,23 @@ impl<A: Answer> Connection<A> {
         let now = clock::now();
         let intake = Arc::clone(&self.intake);
         let round = intake.round(ClientTransport::Tcp, now);
-        let mut load = self.load();
-        while self.has_room(load) {
+        while self.has_room(self.outbox.load()) {
             let Some(message) = self.deframer.next_message() else { break };
+            self.asked = true;
             self.since.message = self.deframer.is_partial().then_some(now);
             match SCRATCH.with_borrow_mut(|scratch| self.take(&round, &message, scratch)) {
                 Taken::Reply(_) | Taken::Silence => {}
                 Taken::Nonsense => {
                     // Who sends this speaks something else; its framing can no longer be trusted.
-                    self.reading = false;
+                    self.reading = None;
                     self.deframer = Deframer::default();
                 }
                 Taken::Miss(pending) => {
                     let waiter = self.waiter(&message, now);
                     self.misses.push((pending, waiter));
-                    self.outbox.lock().owed += 1;
+                    self.outbox.owe();
                 }
             }
-            load = self.load();
         }
         if !self.misses.is_empty() {
             intake.context.resolver.enqueue(&mut self.misses);
@@ -266,25 +262,29 @@ impl<A: Answer> Connection<A> {
     fn take(&self, round: &Round<'_, A>, message: &[u8], scratch: &mut [u8]) -> Taken<A::Pending> {
         let taken = round.take(message, self.peer.ip(), scratch);
         if let Taken::Reply(octets) = taken {
-            frame::append(&mut self.outbox.lock().octets, scratch.get(..octets).unwrap_or_default());
+            self.outbox.push(scratch.get(..octets).unwrap_or_default());
         }
         taken
     }
 
-    /// Reads off how much is owed and unwritten.
-    fn load(&self) -> Load {
-        self.load_of(&self.outbox.lock())
-    }
-
-    /// As `load`, with the lock held.
-    fn load_of(&self, contents: &Contents) -> Load {
-        let unwritten = self.writing.len() + contents.octets.len();
-        Load { owed: contents.owed, unwritten, overrun: contents.overrun }
-    }
-
     /// Tells whether another query may be taken (RFC 7766 §6.2.1.1 leaves the bound to us).
     fn has_room(&self, load: Load) -> bool {
-        load.owed < self.intake.context.limits.tcp_pipelined && load.unwritten < WRITE_HIGH_WATER
+        let limits = &self.intake.context.limits;
+        load.owed < limits.tcp_pipelined && load.unread < limits.tcp_unread / HIGH_WATER_SHARE
+    }
+
+    /// Tells whether the client has just come and not asked yet.
+    fn is_fresh(&self) -> bool {
+        !self.asked && clock::now() < self.since.admitted + FRESH
+    }
+
+    /// Counts it when the client has as many queries under way as it may.
+    fn note_full(&mut self, load: Load) {
+        let full = load.owed >= self.intake.context.limits.tcp_pipelined;
+        if full && !self.full {
+            self.membership.connections.reached(Bound::TcpPipelined);
+        }
+        self.full = full;
     }
 
     /// Makes the record by which a flight finds this client again.
@@ -304,22 +304,27 @@ impl<A: Answer> Connection<A> {
         let now = clock::now();
         self.since.activity = now;
         self.since.message.get_or_insert(now);
-        self.reading &= octets > 0;
+        if octets == 0 {
+            self.reading = None;
+        }
     }
 
-    /// Takes what the kernel has received by now, and nothing after it: what was accepted is answered.
+    /// Takes what the kernel has received by now, and nothing after it: what was accepted is answered. When there is no
+    /// room for all of it reading goes on, and this is done again.
     fn take_the_last(&mut self, reader: &ReadHalf<'_>) {
-        while self.has_room(self.load()) {
+        while self.has_room(self.outbox.load()) {
             match reader.try_read_buf(self.deframer.buffer()) {
                 Ok(1..) => self.take_messages(),
-                Ok(0) | Err(_) => break,
+                Ok(0) | Err(_) => {
+                    self.reading = None;
+                    return;
+                }
             }
         }
-        self.reading = false;
     }
 
-    /// Returns when to give up.
-    fn deadline(&mut self, load: Load, may_read: bool) -> Instant {
+    /// Returns when to look again, and what for.
+    fn deadline(&mut self, load: Load, may_read: bool) -> (Instant, Due) {
         let limits = &self.intake.context.limits;
         if !may_read {
             // Nothing is read by our own choice: the client cannot be late with the rest.
@@ -327,11 +332,23 @@ impl<A: Answer> Connection<A> {
         } else if self.deframer.is_partial() {
             self.since.message.get_or_insert_with(clock::now);
         }
+        let quiet = if load.owed > 0 {
+            (self.since.activity + REPLY_WAIT, Due::Reply)
+        } else {
+            (self.since.activity + limits.tcp_idle, Due::Idle)
+        };
         // A client that takes nothing off for so long is as good as idle.
-        let write = self.since.write.map(|since| since + limits.tcp_idle);
-        let message = self.since.message.map(|since| since + limits.tcp_read);
-        let quiet = self.since.activity + if load.owed > 0 { REPLY_WAIT } else { limits.tcp_idle };
-        [write, message].into_iter().flatten().fold(quiet, Instant::min)
+        let write = self.since.write.map(|since| (since + limits.tcp_idle, Due::Idle));
+        let message = self.since.message.map(|since| (since + limits.tcp_read, Due::Message));
+        let fresh = self.is_fresh().then(|| (self.since.admitted + FRESH, Due::Settled));
+        let others = [write, message, fresh].into_iter().flatten();
+        others.fold(quiet, |first, other| if other.0 < first.0 { other } else { first })
+    }
+}
+
+impl<A: Answer> Drop for Connection<A> {
+    fn drop(&mut self) {
+        self.outbox.close();
     }
 }
 
@@ -343,7 +360,7 @@ async fn write(writer: &mut WriteHalf<'_>, octets: &mut BytesMut) -> Event {
         return std::future::pending().await;
     }
     match writer.write_buf(octets).await {
-        Ok(1..) => Event::Written,
+        Ok(octets @ 1..) => Event::Written(octets),
         Ok(0) | Err(_) => Event::Close,
     }
 }
@@ -356,44 +373,5 @@ async fn read(reader: &mut ReadHalf<'_>, deframer: &mut Deframer) -> Event {
         Ok(octets) => Event::Read(octets),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Event::Replies,
         Err(_) => Event::Close,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::resolver::waiter::ReplyNote;
-    use crate::telemetry::outcome::Source;
-
-    /// A batch of `count` replies of `octets` each.
-    fn batch(count: usize, octets: usize) -> ReplyBatch {
-        let client = ClientToken { peer: SocketAddr::from(([127, 0, 0, 1], 5)), local: None, interface: 0 };
-        let note = ReplyNote { source: Source::Cache, upstream: None };
-        let mut batch = ReplyBatch::default();
-        for _ in 0..count {
-            batch.push(client, note, octets, |out| out.len());
-        }
-        batch
-    }
-
-    #[test]
-    fn replies_are_framed_and_settle_what_is_owed() {
-        let outbox = Outbox::default();
-        outbox.lock().owed = 3;
-        outbox.send(&batch(2, 5));
-        let contents = outbox.lock();
-        assert_eq!((contents.owed, contents.overrun), (1, false));
-        assert_eq!(contents.octets[..], [0, 5, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn what_a_client_leaves_unread_is_bounded() {
-        let outbox = Outbox::default();
-        for _ in 0..100 {
-            outbox.send(&batch(3, MAX_MESSAGE));
-        }
-        let contents = outbox.lock();
-        assert!(contents.overrun);
-        assert!(contents.octets.len() <= WRITE_LIMIT + 2, "{}", contents.octets.len());
     }
 }

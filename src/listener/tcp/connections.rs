@@ -1,9 +1,12 @@
 //! The table of TCP connections, shared by all workers: how many there are, whose they are, and which has
 //! been idle the longest. It opens and closes nothing itself; it says who has to go.
 
+use crate::config::settings::Limits;
 use crate::listener::admission::ClientPrefix;
+use crate::telemetry::bounds::{Bound, BoundReading, Bounds};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -20,6 +23,12 @@ pub(in crate::listener) struct Connections {
     table: Mutex<Table>,
     /// Told when a connection ends or becomes idle: somebody may be waiting for a place.
     changed: Notify,
+    /// Octets that clients leave unread, all together.
+    unread: AtomicUsize,
+    /// Bound of `unread`.
+    unread_total: usize,
+    /// Where it is counted that a bound was reached.
+    bounds: Arc<Bounds>,
 }
 
 /// What the lock guards.
@@ -56,9 +65,48 @@ pub(in crate::listener) enum Refusal {
 }
 
 impl Connections {
-    /// Makes a table of `total` places, of which one client prefix may have `per_client`.
-    pub(in crate::listener) fn new(total: usize, per_client: usize) -> Arc<Self> {
-        Arc::new(Self { total, per_client, table: Mutex::default(), changed: Notify::new() })
+    /// Makes an empty table.
+    pub(in crate::listener) fn new(limits: &Limits, bounds: Arc<Bounds>) -> Arc<Self> {
+        Arc::new(Self {
+            total: limits.tcp_connections,
+            per_client: limits.tcp_connections_per_client,
+            table: Mutex::default(),
+            changed: Notify::new(),
+            unread: AtomicUsize::new(0),
+            unread_total: limits.tcp_unread_total,
+            bounds,
+        })
+    }
+
+    /// Returns how full the bounds are.
+    pub(in crate::listener) fn readings(&self) -> [BoundReading; 3] {
+        let (all, largest) = {
+            let table = self.lock();
+            (table.places.len(), table.clients.values().copied().max().unwrap_or_default())
+        };
+        let unread = self.unread.load(Ordering::Relaxed);
+        [
+            (Bound::TcpConnections, all, self.total),
+            (Bound::TcpConnectionsPerClient, largest, self.per_client),
+            (Bound::TcpUnreadTotal, unread, self.unread_total),
+        ]
+        .map(|(bound, in_use, limit)| BoundReading { bound, in_use, limit })
+    }
+
+    /// Counts that a bound was reached.
+    pub(super) fn reached(&self, bound: Bound) {
+        self.bounds.reached(bound);
+    }
+
+    /// Adds to what clients leave unread; false when that is more than all of them may.
+    pub(super) fn add_unread(&self, octets: usize) -> bool {
+        let before = self.unread.fetch_add(octets, Ordering::Relaxed);
+        before.saturating_add(octets) <= self.unread_total
+    }
+
+    /// Takes from what clients leave unread.
+    pub(super) fn take_unread(&self, octets: usize) {
+        self.unread.fetch_sub(octets, Ordering::Relaxed);
     }
 
     /// Gives a place to a new connection, if need be that of the connection that has been idle the longest: the client's
@@ -70,11 +118,17 @@ impl Connections {
         let client = ClientPrefix::of(client);
         let mut table = self.lock();
         let has_share = table.clients.get(&client).is_some_and(|count| *count >= self.per_client);
-        if has_share && !table.evict_oldest_idle(|place| place.client == client) {
-            return Err(Refusal::ClientShare);
+        if has_share {
+            self.reached(Bound::TcpConnectionsPerClient);
+            if !table.evict_oldest_idle(|place| place.client == client) {
+                return Err(Refusal::ClientShare);
+            }
         }
-        if table.places.len() >= self.total && !table.evict_oldest_idle(|_| true) {
-            return Err(Refusal::Full);
+        if table.places.len() >= self.total {
+            self.reached(Bound::TcpConnections);
+            if !table.evict_oldest_idle(|_| true) {
+                return Err(Refusal::Full);
+            }
         }
         let number = table.next;
         table.next = table.next.wrapping_add(1);
@@ -166,7 +220,7 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 pub(in crate::listener) struct Membership {
     /// The table.
-    connections: Arc<Connections>,
+    pub(super) connections: Arc<Connections>,
     /// Which place.
     number: u64,
     /// Cancelled when the place was given to another.
@@ -203,9 +257,16 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+    /// An empty table.
+    fn table(total: usize, per_client: usize) -> Arc<Connections> {
+        let limits =
+            Limits { tcp_connections: total, tcp_connections_per_client: per_client, ..Limits::default() };
+        Connections::new(&limits, Arc::default())
+    }
+
     #[test]
     fn client_gets_its_share_and_no_more() {
-        let connections = Connections::new(10, 2);
+        let connections = table(10, 2);
         let first = connections.admit(A).unwrap();
         let _second = connections.admit(A).unwrap();
         assert_eq!(connections.admit(A).unwrap_err(), Refusal::ClientShare);
@@ -216,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_client_that_has_its_share_loses_its_own_idle_connection_and_nobody_elses() {
-        let connections = Connections::new(10, 2);
+        let connections = table(10, 2);
         let now = clock::now();
         let other = connections.admit(B).unwrap();
         other.set_idle(Some(now));
@@ -231,7 +292,7 @@ mod tests {
 
     #[test]
     fn oldest_idle_connection_makes_room() {
-        let connections = Connections::new(3, 3);
+        let connections = table(3, 3);
         let now = clock::now();
         let [busy, old, new] = [(); 3].map(|()| connections.admit(A).unwrap());
         assert_eq!(connections.admit(B).unwrap_err(), Refusal::Full);
@@ -247,7 +308,7 @@ mod tests {
 
     #[test]
     fn table_is_empty_when_all_have_left() {
-        let connections = Connections::new(3, 3);
+        let connections = table(3, 3);
         drop([(); 3].map(|()| connections.admit(A).unwrap()));
         let table = connections.lock();
         assert!(table.places.is_empty() && table.clients.is_empty());
@@ -255,7 +316,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_who_waits_is_let_in_when_another_leaves_or_becomes_idle() {
-        let connections = Connections::new(1, 1);
+        let connections = table(1, 1);
         let first = connections.admit(A).unwrap();
         let (second, ()) = tokio::join!(connections.admit_when_free(B), async { drop(first) });
         let second = second.unwrap();

@@ -3,12 +3,16 @@
 
 mod connection;
 pub(super) mod connections;
+mod outbox;
 
 use self::connection::Connection;
 use self::connections::{Connections, Membership, Refusal};
 use super::Answer;
+use super::bind::Origin;
 use super::intake::Intake;
 use crate::clock;
+use crate::telemetry::bounds::Bound;
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -17,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long accepting pauses when the system has no descriptor or memory left: the connection stays queued
 /// and the socket ready, so without a pause the loop would spin.
@@ -24,6 +29,12 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often exhaustion may be logged: strangers can cause it.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Connections accepted at the end: as many as the kernel may have queued, and some.
+const LAST_CONNECTIONS: usize = 4096;
+
+/// A connection that has a place.
+type Admitted = (TcpStream, SocketAddr, Membership);
 
 /// One listening socket of one worker.
 #[derive(Debug)]
@@ -36,28 +47,57 @@ pub(super) struct Acceptor<A> {
     pub(super) connections: Arc<Connections>,
     /// Knows every task, so that stopping waits for it.
     pub(super) tasks: TaskTracker,
+    /// Knows who still reads, so that stopping waits for that first.
+    pub(super) readers: TaskTracker,
+    /// Who made the socket.
+    pub(super) origin: Origin,
 }
 
 impl<A: Answer> Acceptor<A> {
-    /// Accepts until `stop`, which also tells the connections to finish.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    /// Accepts until `stop`, which also tells the connections to finish. `reading` is given back when nothing more is
+    /// accepted.
+    pub(super) async fn run(self, stop: CancellationToken, reading: TaskTrackerToken) {
         let mut stopped = pin!(stop.cancelled());
         let mut warned = None;
         loop {
             let admitted = tokio::select! {
                 biased;
-                () = &mut stopped => return,
+                () = &mut stopped => break,
                 admitted = self.admit_next(&mut warned) => admitted,
             };
-            if let Some((stream, peer, membership)) = admitted {
-                let connection = Connection::new(Arc::clone(&self.intake), peer, membership);
-                self.tasks.spawn(connection.run(stream, stop.clone()));
+            if let Some(admitted) = admitted {
+                self.serve(admitted, &stop);
+            }
+        }
+        if self.origin == Origin::Bound {
+            self.accept_the_last(&stop);
+        }
+        drop(reading);
+    }
+
+    /// Starts the task of a connection.
+    fn serve(&self, (stream, peer, membership): Admitted, stop: &CancellationToken) {
+        let intake = Arc::clone(&self.intake);
+        let connection = Connection::new(intake, peer, membership, self.readers.token());
+        self.tasks.spawn(connection.run(stream, stop.clone()));
+    }
+
+    /// Accepts what the kernel has queued: closing the socket would reset those connections.
+    fn accept_the_last(&self, stop: &CancellationToken) {
+        for _ in 0..LAST_CONNECTIONS {
+            // The runtime may not know yet that there is something: ask the kernel itself.
+            let Ok((stream, peer)) = SockRef::from(&self.listener).accept() else { return };
+            let Some(peer) = peer.as_socket() else { continue };
+            let stream = std::net::TcpStream::from(stream);
+            let ready = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let (Ok(stream), Ok(membership)) = (ready, self.connections.admit(peer.ip())) {
+                self.serve((stream, peer, membership), stop);
             }
         }
     }
 
     /// Waits for the next connection and for a place for it; None when it gets none.
-    async fn admit_next(&self, warned: &mut Option<Instant>) -> Option<(TcpStream, SocketAddr, Membership)> {
+    async fn admit_next(&self, warned: &mut Option<Instant>) -> Option<Admitted> {
         let (stream, peer) = match self.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -87,6 +127,7 @@ impl<A: Answer> Acceptor<A> {
             *warned = Some(now);
             tracing::warn!(%error, "cannot accept TCP connections");
         }
+        self.connections.reached(Bound::OpenFiles);
         self.connections.evict_oldest_idle();
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }

@@ -156,6 +156,7 @@ fn surroundings(limits: Limits) -> Surroundings {
         lookup: Arc::new(NoLookup),
         connect_timeout: Duration::from_secs(3),
         limits: Arc::new(limits),
+        bounds: Arc::default(),
     }
 }
 
