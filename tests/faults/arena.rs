@@ -46,6 +46,7 @@ struct Arena {
     net: Net,
     folder: PathBuf,
     servers: Vec<Option<Server>>,
+    program: Program,
     process: Process,
 }
 
@@ -64,7 +65,7 @@ impl Arena {
             SERVERS.iter().map(|addresses| Some(Server::start(&net, &folder, *addresses))).collect();
         let process = program.start(&folder, &scenario.addresses());
         warm(&folder);
-        Self { scenario, net, folder, servers, process }
+        Self { scenario, net, folder, servers, program, process }
     }
 
     /// Asks, makes the fault and ends it, and judges.
@@ -115,6 +116,7 @@ impl Arena {
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
+            Fault::TakeOver => self.take_over(),
         }
         std::thread::sleep(self.scenario.lasts.saturating_sub(begun.elapsed()));
     }
@@ -132,8 +134,22 @@ impl Arena {
                     server.get_or_insert_with(|| Server::start(net, folder, addresses));
                 }
             }
-            Fault::Roam | Fault::Reload => {}
+            Fault::Roam | Fault::Reload | Fault::TakeOver => {}
         }
+    }
+
+    /// Starts a second process on the same address and stops the first once the second is ready.
+    fn take_over(&mut self) {
+        let folder = self.folder.join("successor");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(self.folder.join("ca.pem"), folder.join("ca.pem")).unwrap();
+        let successor = self.program.start_beside(&folder, &self.scenario.addresses());
+        let mut predecessor = std::mem::replace(&mut self.process, successor);
+        let is_ready = || process::read(&folder.join("log")).contains(self.program.ready_word());
+        let ready = comes_true(Duration::from_secs(20), is_ready);
+        assert!(ready, "{}", process::read(&folder.join("log")));
+        predecessor.signal("TERM");
+        predecessor.wait();
     }
 
     /// Makes both servers far away.

@@ -73,6 +73,24 @@ impl Program {
         start_logged(&mut self.command(folder, servers), &folder.join("log"))
     }
 
+    /// Starts it while another process of its kind has the address. unbound and dnsdist need no flag for that.
+    pub(crate) fn start_beside(self, folder: &Path, servers: &[Vec<String>]) -> Process {
+        let mut command = self.command(folder, servers);
+        if self == Self::Veildns {
+            command.arg("--take-over");
+        }
+        start_logged(&mut command, &folder.join("log"))
+    }
+
+    /// What it logs once it listens.
+    pub(crate) fn ready_word(self) -> &'static str {
+        match self {
+            Self::Veildns => " ready ",
+            Self::Unbound => "start of service",
+            Self::Dnsdist => "Listening on",
+        }
+    }
+
     /// Writes its configuration and returns how it is started.
     fn command(self, folder: &Path, servers: &[Vec<String>]) -> Command {
         let text = match self {

@@ -59,7 +59,7 @@ impl Row {
                 goals.push(self.at_most("hits.p99", 1.0));
             }
             Fault::Roam => goals.push(self.at_most("misses.worst", 1000.0)),
-            Fault::Loss | Fault::Delay | Fault::Kill | Fault::Reload => {}
+            Fault::Loss | Fault::Delay | Fault::Kill | Fault::Reload | Fault::TakeOver => {}
         }
         if self.scenario.fault != Fault::BlackHoleAll {
             goals.push(self.at_most("misses.failed", 0.0));
@@ -82,7 +82,8 @@ impl Row {
             | Fault::Roam
             | Fault::Delay
             | Fault::Kill
-            | Fault::Reload => {
+            | Fault::Reload
+            | Fault::TakeOver => {
                 goals.push(self.at_most("misses.failed", 0.0));
             }
         }

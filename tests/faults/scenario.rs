@@ -14,6 +14,7 @@ pub(crate) enum Fault {
     Delay,
     Kill,
     Reload,
+    TakeOver,
 }
 
 /// Which queries are judged.
@@ -47,7 +48,7 @@ pub(crate) struct Scenario {
 pub(crate) const CALM: Duration = Duration::from_secs(3);
 
 /// All of them, those that may run side by side first.
-pub(crate) const ALL: [Scenario; 8] = [
+pub(crate) const ALL: [Scenario; 9] = [
     Scenario {
         name: "one server black-holed",
         fault: Fault::BlackHoleOne,
@@ -113,6 +114,16 @@ pub(crate) const ALL: [Scenario; 8] = [
         hits: 4000,
         lasts: Duration::from_secs(5),
         after: Duration::from_secs(1),
+        judged: Judged::Since,
+        alone: true,
+    },
+    Scenario {
+        name: "restart, 5,000 q/s",
+        fault: Fault::TakeOver,
+        misses: 1000,
+        hits: 4000,
+        lasts: Duration::from_secs(4),
+        after: Duration::ZERO,
         judged: Judged::Since,
         alone: true,
     },
