@@ -73,7 +73,8 @@ impl Row {
         match self.scenario.fault {
             Fault::BlackHoleAll => {
                 goals.push(self.at_most("first_ms", 4000.0));
-                goals.push(self.at_most("hits.p99", 20.0));
+                // A hit that waited for a server would take longer; a busy machine alone makes it tens of milliseconds.
+                goals.push(self.at_most("hits.p99", 1000.0));
             }
             // A segment that is lost five times running comes later than any client waits.
             Fault::Loss => goals.push(self.at_most("misses.failed", self.number("misses.asked") * 0.1)),
