@@ -8,6 +8,8 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::missing_docs_in_private_items,
+    clippy::excessive_nesting,
+    clippy::unused_io_amount,
     reason = "a broken assumption must end a test, and its table is its documentation"
 )]
 
