@@ -8,7 +8,7 @@ use veildns::config::keys::KEYS;
 use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 13] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -19,6 +19,7 @@ const TEXTS: [&str; 12] = [
     "docs/metrics.md",
     "docs/performance.md",
     "docs/privacy.md",
+    "docs/resilience.md",
     "docs/troubleshooting.md",
     "tests/scenarios/README.md",
 ];

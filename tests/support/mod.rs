@@ -28,6 +28,7 @@ pub mod client;
 pub mod gateway;
 pub mod load;
 pub mod message;
+pub mod netns;
 pub mod process;
 pub mod script;
 pub mod server;
