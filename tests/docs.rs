@@ -8,7 +8,7 @@ use veildns::config::keys::KEYS;
 use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 16] = [
+const TEXTS: [&str; 17] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -21,6 +21,7 @@ const TEXTS: [&str; 16] = [
     "docs/metrics.md",
     "docs/performance.md",
     "docs/privacy.md",
+    "docs/resilience.md",
     "docs/router.md",
     "docs/troubleshooting.md",
     "packaging/README.md",

@@ -22,6 +22,7 @@ use support::authority::Certificate;
 use support::binary::veildns;
 use support::gateway::setup;
 use support::message::rtype;
+use support::netns::{self, system};
 use support::script::Script;
 use support::server::{Protocol, Server};
 
@@ -103,15 +104,11 @@ fn the_plan_sends_nothing() {
 #[test]
 fn a_lying_network_is_seen_through() {
     let inside = std::env::current_exe().unwrap();
-    let namespaces = ["--net", "--mount", "--"];
-    let possible = Command::new("unshare").args(namespaces).arg("true").output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("VEILDNS_REQUIRE_NETNS").is_none(), "no network namespace can be made");
-        eprintln!("skipped: network namespaces need Linux and root");
+    if !netns::possible(&["ip"]) {
         return;
     }
     let output = Command::new("unshare")
-        .args(namespaces)
+        .args(["--net", "--mount", "--"])
         .arg(inside)
         .args(["--exact", "inside_the_lying_network", "--ignored", "--nocapture"])
         .env(INSIDE, "1")
@@ -120,13 +117,6 @@ fn a_lying_network_is_seen_through() {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("1 passed"), "{}", text(&output.stdout));
-}
-
-/// Runs a command of the system.
-fn system(line: &str) {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let status = Command::new(words[0]).args(&words[1..]).status().unwrap();
-    assert!(status.success(), "{line}");
 }
 
 /// Says that every name is at 203.0.113.80, whoever is asked.

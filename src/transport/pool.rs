@@ -637,7 +637,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_never_grow_beyond_two_seconds() {
+    async fn pauses_never_grow_beyond_the_longest() {
         let stage = Stage::new(Limits::default());
         stage.door.refuse(true);
         for id in 0..20 {

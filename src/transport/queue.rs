@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause after the first failed dial; it doubles with every further one.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause between dials: a network that is back must not be missed for long.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Longest time from the beginning of a dial to the next: a network that is back is to be found within 2 s, the handshake
+/// included.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
 
 /// A connection that was given so many queries is worth another one in its place.
 const POPULAR: usize = 4;
@@ -57,6 +58,8 @@ pub(super) struct Queue {
     over: bool,
     /// Dials that failed, and connections that ended without an answer, since the last answer.
     failures: u32,
+    /// When the dial under way began.
+    dialled_at: Option<Instant>,
     /// No dial before its end.
     pause: Option<Pause>,
     /// What the last good dial showed.
@@ -381,6 +384,7 @@ impl Queue {
         match (wanted, paused_until) {
             (true, None) => {
                 self.dialling = true;
+                self.dialled_at = Some(now);
                 Step::Dial
             }
             (true, Some(until)) => Step::Look(until.min(now + SWEEP_INTERVAL)),
@@ -412,6 +416,7 @@ impl Queue {
     /// Enters a new connection and returns its number.
     pub(super) fn connected(&mut self, handshake: Handshake) -> u64 {
         self.dialling = false;
+        self.dialled_at = None;
         self.warm = false;
         self.pause = None;
         match (handshake.tls_version, handshake.resumed) {
@@ -434,7 +439,10 @@ impl Queue {
         let doublings = self.failures.saturating_sub(1).min(16);
         let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
         let jittered = pause.mul_f64(0.75 + fastrand::f64() / 4.0);
-        self.pause = Some(Pause { until: now + jittered, error: error.clone() });
+        // A dial into a black hole has been a pause itself.
+        let begun = self.dialled_at.take().unwrap_or(now);
+        let until = (begun + jittered).max(now + FIRST_PAUSE.mul_f64(0.75));
+        self.pause = Some(Pause { until, error: error.clone() });
         let mut doomed: Vec<Job> = self.take_again().collect();
         if !self.connections.iter().any(Open::is_open) {
             doomed.extend(self.waiting.drain(..));
@@ -501,12 +509,28 @@ mod tests {
     fn pauses_double_up_to_the_longest_and_vary() {
         let now = crate::clock::now();
         let mut queue = Queue::default();
-        for factor in [1, 2, 4, 8, 16, 20, 20] {
+        for factor in [1, 2, 4, 8, 15, 15] {
             queue.failed(&TransportError::Closed, now);
             let pause = queue.pause.as_ref().unwrap().until - now;
             let longest = FIRST_PAUSE * factor;
             assert!(pause <= longest && pause >= longest.mul_f64(0.75), "{pause:?} of {longest:?}");
         }
+    }
+
+    #[test]
+    fn the_time_that_a_dial_took_is_part_of_its_pause() {
+        let begun = crate::clock::now();
+        let mut queue = Queue::default();
+        for _ in 0..6 {
+            queue.failed(&TransportError::Closed, begun);
+        }
+        queue.pause = None;
+        queue.warm = true;
+        assert!(matches!(queue.next_step(LIMIT, begun).0, Step::Dial));
+        let timed_out = begun + Duration::from_secs(2);
+        queue.failed(&TransportError::Timeout, timed_out);
+        let until = queue.pause.as_ref().unwrap().until;
+        assert!(until > timed_out && until <= timed_out + FIRST_PAUSE, "{:?}", until - timed_out);
     }
 
     #[test]

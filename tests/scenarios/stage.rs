@@ -355,7 +355,8 @@ impl Stage {
             up: upstream.is_up(),
             ..UpstreamReading::default()
         });
-        Readings { cache_bytes, cache_entries, inflight, upstreams: upstreams.collect(), ready: true }
+        let (upstreams, bounds) = (upstreams.collect(), Vec::new());
+        Readings { cache_bytes, cache_entries, inflight, upstreams, bounds, ready: true }
     }
 }
 

@@ -29,6 +29,7 @@ pub mod gateway;
 pub mod installed;
 pub mod load;
 pub mod message;
+pub mod netns;
 pub mod process;
 pub mod script;
 pub mod server;
