@@ -203,7 +203,7 @@ pub(crate) fn lose(net: &Net) {
 
 /// Returns which server had more traffic.
 pub(crate) fn busier(net: &Net) -> usize {
-    let nft = crate::support::process::installed("nft").unwrap();
+    let nft = crate::support::installed::installed("nft").unwrap();
     let output = net.in_world(&nft).args(["-j", "list", "counters"]).output().unwrap();
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let octets = |name: &str| {

@@ -356,7 +356,7 @@ impl Stage {
             ..UpstreamReading::default()
         });
         let (upstreams, bounds) = (upstreams.collect(), Vec::new());
-        Readings { cache_bytes, cache_entries, inflight, upstreams, bounds, ready: true }
+        Readings { cache_bytes, cache_entries, inflight, upstreams, bounds, ready: true, ..Readings::default() }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 /// Returns a program's path when it is installed.
-fn installed(program: &str) -> Option<PathBuf> {
+pub fn installed(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let extra = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(Into::into);
     std::env::split_paths(&path).chain(extra).map(|folder| folder.join(program)).find(|file| file.is_file())

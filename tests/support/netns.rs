@@ -15,7 +15,7 @@ const PREFIX: &str = "vdt";
 /// # Panics
 /// When they cannot, and VEILDNS_REQUIRE_NETNS=1 forbids to skip.
 pub fn possible(programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|program| super::process::installed(program).is_none());
+    let missing = programs.iter().find(|program| super::installed::installed(program).is_none());
     let unshared = Command::new("unshare").args(["--net", "--mount", "--", "true"]).output();
     let reason = match missing {
         Some(program) => format!("{program} is not installed"),
@@ -58,7 +58,7 @@ pub fn feed(line: &str, input: &str) {
 
 /// A program that may be outside of an ordinary PATH.
 fn command(program: &str) -> Command {
-    Command::new(super::process::installed(program).unwrap_or_else(|| program.into()))
+    Command::new(super::installed::installed(program).unwrap_or_else(|| program.into()))
 }
 
 /// The addresses of the two servers, IPv4 and IPv6.
