@@ -21,8 +21,8 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use support::authority::{Certificate, NAME, trusted};
 use support::gateway::{Gateway, server_table, setup};
-use support::message::{Message, Query, query, rcode, rtype};
 use support::installed::peer;
+use support::message::{Message, Query, query, rcode, rtype};
 use support::process::{Process, read};
 use support::{client::Client, comes_true, trap::Trap};
 

@@ -20,12 +20,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 use support::binary::{Running, veildns};
-use support::eventually;
 use support::gateway::setup;
 use support::load::{Load, Page, framed, fresh, hot, plain_query, quick, tcp_from, udp_from};
 use support::message::{query, rcode, rtype};
 use support::script::{Door, Gate, Reply, Script};
 use support::server::{Protocol, Server};
+use support::{eventually, uninterrupted};
 use tempfile::TempDir;
 
 /// The client that behaves.
@@ -115,7 +115,7 @@ fn flood(socket: &UdpSocket, count: usize, window: usize) -> (usize, usize) {
             socket.send(&plain_query(0, &fresh(0))).unwrap();
             (sent, waiting) = (sent + 1, waiting + 1);
         }
-        if socket.recv(&mut reply).is_err() {
+        if uninterrupted(|| socket.recv(&mut reply)).is_err() {
             waiting = 0;
             continue;
         }
@@ -165,7 +165,7 @@ fn a_flood_that_no_server_answers_is_turned_away_at_the_bounds() {
         }
         let mut reply = [0; 4096];
         for _ in 0..turned_away {
-            socket.recv(&mut reply).unwrap();
+            uninterrupted(|| socket.recv(&mut reply)).unwrap();
             assert_eq!(reply[3] & 15, 2, "SERVFAIL at once");
         }
         assert_eq!(stage.page().reached(bound), turned_away);
@@ -190,7 +190,7 @@ fn of_two_clients_the_one_over_its_share_is_refused_and_the_other_served() {
     }
     let mut reply = [0; 4096];
     for _ in 0..136 {
-        greedy.recv(&mut reply).unwrap();
+        uninterrupted(|| greedy.recv(&mut reply)).unwrap();
         assert_eq!(reply[3] & 15, 2, "SERVFAIL at once");
     }
     assert_eq!(stage.page().reached("max_inflight_per_client"), 136);
@@ -198,14 +198,14 @@ fn of_two_clients_the_one_over_its_share_is_refused_and_the_other_served() {
     for id in 2..11 {
         modest.send(&plain_query(id, "host-wanted.lab.example")).unwrap();
     }
-    modest.recv(&mut reply).unwrap();
+    uninterrupted(|| modest.recv(&mut reply)).unwrap();
     assert_eq!((reply[1], reply[3] & 15), (10, 2));
     assert_eq!(stage.page().reached("waiters_per_flight"), 1);
     assert_eq!(stage.page().in_use("max_inflight"), 72);
     gate.open();
     for (socket, count) in [(&greedy, 64), (&modest, 8)] {
         for _ in 0..count {
-            socket.recv(&mut reply).unwrap();
+            uninterrupted(|| socket.recv(&mut reply)).unwrap();
             assert_eq!(reply[3] & 15, 0);
         }
     }

@@ -8,16 +8,15 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "support/installed.rs"]
-mod installed;
+mod support;
 
-use installed::peer;
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+use support::installed::peer;
 use tempfile::TempDir;
 
 /// Far more than anything here takes.
@@ -45,7 +44,7 @@ impl Service {
     /// Returns the lines of the next message.
     fn told(&self) -> Vec<String> {
         let mut octets = [0; 4096];
-        let length = self.socket.recv(&mut octets).expect("nothing was said");
+        let length = support::uninterrupted(|| self.socket.recv(&mut octets)).expect("nothing was said");
         String::from_utf8(octets[..length].to_vec()).unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -257,7 +256,7 @@ fn the_unit_allows_every_system_call_that_a_day_of_the_service_needs() {
     let mut octets = [0; 4096];
     let mut wait_for = |what: &str| {
         loop {
-            let length = notify.recv(&mut octets).expect("nothing was said");
+            let length = support::uninterrupted(|| notify.recv(&mut octets)).expect("nothing was said");
             let said = String::from_utf8_lossy(&octets[..length]).into_owned();
             if said.contains(what) {
                 return said;
@@ -273,7 +272,7 @@ fn the_unit_allows_every_system_call_that_a_day_of_the_service_needs() {
     for name in [&b"\x09localhost\0"[..], b"\x07example\x03com\0"] {
         let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         client.send_to(&[&header[..], name, &[0, 1, 0, 1]].concat(), address).unwrap();
-        assert!(client.recv(&mut [0; 512]).unwrap() > 12);
+        assert!(support::uninterrupted(|| client.recv(&mut [0; 512])).unwrap() > 12);
     }
     let traced_pid = std::fs::read_to_string(&trace).unwrap();
     let pid = traced_pid.split_whitespace().next().unwrap().to_owned();

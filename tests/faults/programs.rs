@@ -2,8 +2,8 @@
 
 use crate::support::authority::NAME;
 use crate::support::binary::veildns;
-use crate::support::netns::start_logged;
 use crate::support::installed::installed;
+use crate::support::netns::start_logged;
 use crate::support::process::Process;
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -356,7 +356,15 @@ impl Stage {
             ..UpstreamReading::default()
         });
         let (upstreams, bounds) = (upstreams.collect(), Vec::new());
-        Readings { cache_bytes, cache_entries, inflight, upstreams, bounds, ready: true, ..Readings::default() }
+        Readings {
+            cache_bytes,
+            cache_entries,
+            inflight,
+            upstreams,
+            bounds,
+            ready: true,
+            ..Readings::default()
+        }
     }
 }
 

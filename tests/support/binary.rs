@@ -81,7 +81,8 @@ impl Running {
     pub fn wait_for(&self, what: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
-            let length = self.notices.recv(&mut buffer).unwrap_or_else(|error| panic!("no {what}: {error}"));
+            let length = super::uninterrupted(|| self.notices.recv(&mut buffer))
+                .unwrap_or_else(|error| panic!("no {what}: {error}"));
             let notice = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if notice.contains(what) {
                 return notice;

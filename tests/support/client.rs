@@ -88,7 +88,7 @@ impl Client {
 pub fn receive(socket: &UdpSocket, limit: Duration) -> Option<Vec<u8>> {
     socket.set_read_timeout(Some(limit)).unwrap();
     let mut buffer = vec![0; 65_535];
-    match socket.recv(&mut buffer) {
+    match super::uninterrupted(|| socket.recv(&mut buffer)) {
         Ok(length) => {
             buffer.truncate(length);
             Some(buffer)

@@ -87,7 +87,7 @@ impl Load {
             let socket = udp_from(from, gateway);
             socket.send(query).ok()?;
             let mut reply = vec![0; 4096];
-            let length = socket.recv(&mut reply).ok()?;
+            let length = super::uninterrupted(|| socket.recv(&mut reply)).ok()?;
             reply.truncate(length);
             Some(reply)
         })

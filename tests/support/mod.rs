@@ -56,6 +56,19 @@ pub fn runtime() -> Handle {
     RUNTIME.clone()
 }
 
+/// Receives again when a signal interrupted it: with a time limit set the kernel does not go on by itself (signal(7)).
+///
+/// # Errors
+/// Whatever else went wrong.
+pub fn uninterrupted<T>(mut receive: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics

@@ -47,7 +47,7 @@ impl Trap {
 /// Fails when a datagram came.
 pub fn assert_udp_silent(udp: &UdpSocket) {
     let mut buffer = [0; 512];
-    match udp.recv(&mut buffer) {
+    match super::uninterrupted(|| udp.recv(&mut buffer)) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         other => panic!("a datagram came to a plain port: {other:?} {:02x?}", &buffer[..32]),
     }
