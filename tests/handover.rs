@@ -189,12 +189,15 @@ impl Held {
 
 /// Starts the program as systemd would: with these sockets from descriptor 3 on.
 fn activated(config: &Path, sockets: &[&dyn AsRawFd]) -> Running {
-    let places: Vec<String> =
-        sockets.iter().enumerate().map(|(at, s)| format!("{}<&{}", at + 3, s.as_raw_fd())).collect();
+    // By way of high numbers: one of the sockets may be where another one is to be.
     let count = sockets.len();
+    let places = |from: &dyn Fn(usize) -> usize, to: usize| -> String {
+        (0..count).map(|at| format!("{}<&{} ", at + to, from(at))).collect()
+    };
+    let aside = places(&|at| usize::try_from(sockets[at].as_raw_fd()).unwrap(), 100);
+    let home = places(&|at| at + 100, 3);
     let script = format!(
-        "exec {} && export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES=a && exec \"$@\"",
-        places.join(" ")
+        "exec {aside} && exec {home} && export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES=a && exec \"$@\""
     );
     let program = veildns();
     let mut command = Command::new("bash");
