@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
-use support::binary::{Running, veildns};
+use support::binary::{Running, undisturbed, veildns};
 use support::eventually;
 use support::gateway::{Setup, setup};
 use support::load::{Load, Page, fresh, hot, mixed, plain_query, quick, udp_from};
@@ -200,7 +200,7 @@ fn activated(config: &Path, sockets: &[&dyn AsRawFd]) -> Running {
         "exec {aside} && exec {home} && export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES=a && exec \"$@\""
     );
     let program = veildns();
-    let mut command = Command::new("bash");
+    let mut command = undisturbed(Command::new("bash"));
     command.args(["-c", &script, "bash"]).arg(program.get_program());
     command.arg("run").arg("--config").arg(config);
     Running::start_as(command)

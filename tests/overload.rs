@@ -19,7 +19,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
-use support::binary::{Running, veildns};
+use support::binary::{Running, undisturbed, veildns};
 use support::gateway::setup;
 use support::load::{Load, Page, framed, fresh, hot, plain_query, quick, tcp_from, udp_from};
 use support::message::{query, rcode, rtype};
@@ -320,7 +320,7 @@ fn a_client_that_floods_and_does_not_read_is_held_to_its_bounds() {
 fn without_descriptors_hits_go_on_and_no_server_is_blamed() {
     // `ulimit` of the shell: the program has no more than 48.
     let limited = |command: Command| {
-        let mut shell = Command::new("sh");
+        let mut shell = undisturbed(Command::new("sh"));
         shell
             .args(["-c", "ulimit -n 48 && exec \"$@\"", "sh"])
             .arg(command.get_program())

@@ -11,11 +11,15 @@ use std::process::{Command, Stdio};
 /// Names another build of the program, which is tested instead of the one that was built with the tests.
 const OTHER: &str = "VEILDNS_TEST_PROGRAM";
 
-/// Returns the program without the variables of whoever runs the tests.
+/// Returns the program, [`undisturbed`].
 pub fn veildns() -> Command {
     let built = || option_env!("CARGO_BIN_EXE_veildns").map(Into::into);
     let Some(program) = std::env::var_os(OTHER).or_else(built) else { panic!("only tests have the binary") };
-    let mut command = Command::new(program);
+    undisturbed(Command::new(program))
+}
+
+/// Takes from a command what the program would read as meant for it: the variables of whoever runs the tests.
+pub fn undisturbed(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VEILDNS_") {
             command.env_remove(name);
