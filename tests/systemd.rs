@@ -102,7 +102,7 @@ fn a_service_says_when_it_is_ready_reloading_and_stopping() {
     assert!(has(&reloading, "RELOADING=1"), "{reloading:?}");
     let since = reloading.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap();
     assert!(since.parse::<u64>().unwrap() > 0);
-    assert!(has(&service.told(), "READY=1"));
+    assert_eq!(service.told(), ready, "where it answers is said again");
 
     service.signal("-TERM");
     assert!(has(&service.told(), "STOPPING=1"));

@@ -209,8 +209,7 @@ impl Control {
             warn!("{notice}");
         }
         let origin = origin(settings);
-        let addresses =
-            self.gateway.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let addresses = self.addresses();
         let servers =
             settings.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>().join(" ");
         if let Some(address) = self.gateway.metrics_address() {
@@ -224,6 +223,11 @@ impl Control {
         }
         info!(version = env!("CARGO_PKG_VERSION"), config = %origin, listen = %addresses, upstreams = %servers, "ready");
         systemd::ready(&format!("answering on {addresses}"));
+    }
+
+    /// Returns where the gateway answers, for people.
+    fn addresses(&self) -> String {
+        self.gateway.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 
     /// Does what signals say and what the network makes necessary, until a signal says stop; true when a second one said
@@ -276,7 +280,7 @@ impl Control {
             self.inside.refused(&detail);
             error!(detail, "reload failed, nothing was changed");
         }
-        systemd::ready("answering");
+        systemd::ready(&format!("answering on {}", self.addresses()));
     }
 
     /// Reads, checks, swaps.
