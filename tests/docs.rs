@@ -1,14 +1,19 @@
 //! Holds the texts of the repository to the code: every key is documented with its default, every example in TOML loads,
 //! every relative link leads to a file, and the README holds the two commands that everything begins with.
 
+#[path = "pages/blocks.rs"]
+#[allow(dead_code, unreachable_pub, reason = "tests/pages uses all of it")]
+mod blocks;
+
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use veildns::config;
 use veildns::config::keys::KEYS;
 use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 17] = [
+const TEXTS: [&str; 19] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -23,7 +28,9 @@ const TEXTS: [&str; 17] = [
     "docs/privacy.md",
     "docs/resilience.md",
     "docs/router.md",
+    "docs/threat-model.md",
     "docs/troubleshooting.md",
+    "docs/untrusted-network.md",
     "packaging/README.md",
     "tests/scenarios/README.md",
 ];
@@ -158,6 +165,63 @@ fn every_example_in_toml_loads() {
         }
     }
     assert!(examples > 3, "only {examples} examples were found");
+}
+
+/// `tests/pages` runs them.
+#[test]
+fn every_block_of_commands_says_how_it_is_run_or_why_not() {
+    let pages = TEXTS
+        .iter()
+        .filter(|name| name.starts_with("docs/") || ["README.md", "certs/README.md"].contains(name));
+    let mut tested = 0;
+    for name in pages {
+        let blocks = blocks::read(&read(name).unwrap()).unwrap_or_else(|why| panic!("{name}: {why}"));
+        tested += blocks.iter().filter(|block| matches!(block.mark, blocks::Mark::Tested(_))).count();
+    }
+    assert!(tested > 20, "only {tested} blocks are tested");
+}
+
+#[test]
+fn every_page_is_among_the_texts() {
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = format!("docs/{}", entry.unwrap().file_name().to_string_lossy());
+        assert!(!name.ends_with(".md") || TEXTS.contains(&name.as_str()), "{name} is not among TEXTS");
+    }
+}
+
+/// A name in code on the page of threats, if it looks like that of a test: words, and no key among them.
+fn tests_named(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter(|word| {
+        word.matches('_').count() > 1 && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+/// The text of all Rust files below a folder, and the names of scenarios as if they were functions.
+fn sources(folder: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            text.push_str(&sources(&path)?);
+        } else if let Some(name) = name.strip_suffix(".scenario") {
+            text.push_str(&format!("fn {name}()\n"));
+        } else if name.ends_with(".rs") {
+            text.push_str(&fs::read_to_string(&path)?);
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let page = read("docs/threat-model.md").unwrap();
+    let sources = ["src", "tests"].map(|folder| sources(&root().join(folder)).unwrap()).concat();
+    for name in tests_named(&page) {
+        assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+    assert!(tests_named(&page).count() > 50);
 }
 
 #[test]

@@ -109,6 +109,18 @@ impl Certificate {
     }
 }
 
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            certificate: self.certificate.clone(),
+            key: self.key.clone_key(),
+            pin: self.pin.clone(),
+            certificate_pem: self.certificate_pem.clone(),
+            key_pem: self.key_pem.clone(),
+        }
+    }
+}
+
 impl Identity {
     /// The server's side of TLS. Sessions can be resumed for as long as the acceptor lives.
     pub fn acceptor(&self, alpn: &[&[u8]]) -> TlsAcceptor {

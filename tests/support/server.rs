@@ -58,13 +58,24 @@ impl Server {
 
     /// Makes a server that refuses connections until `up`.
     pub fn refusing(protocol: Protocol, script: Script, certificate: Certificate) -> Self {
+        Self::held_at(SocketAddr::from(([127, 0, 0, 1], 0)), protocol, script, certificate.identity())
+    }
+
+    /// Starts a server at an address of this host, with a certificate of the caller's.
+    pub fn at(address: SocketAddr, protocol: Protocol, script: Script, identity: Identity) -> Self {
+        let server = Self::held_at(address, protocol, script, identity);
+        server.up();
+        server
+    }
+
+    /// Makes a server that refuses connections.
+    fn held_at(address: SocketAddr, protocol: Protocol, script: Script, identity: Identity) -> Self {
         let alpn: &[&[u8]] = match protocol {
             Protocol::Dot => &[b"dot"],
             Protocol::Doh => &[b"h2"],
         };
-        let identity = certificate.identity();
         let acceptor = identity.acceptor(alpn);
-        let held = hold(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let held = hold(address);
         Self {
             protocol,
             address: held.local_addr().unwrap(),
