@@ -3,7 +3,10 @@
 //!
 //! ```text
 //! cargo run --release --example lab [-- --port 5053]
+//! cargo run --release --example lab -- --servers lab.toml    # the servers alone, and how to ask them
 //! ```
+//!
+//! With `--servers` there is no gateway in the process: it writes a configuration, with which `veildns` asks the servers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a lab that cannot start should say so at once")]
 
@@ -11,7 +14,8 @@
 mod support;
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use support::gateway::{Gateway, setup};
+use std::path::{Path, PathBuf};
+use support::gateway::{Gateway, Setup, setup};
 use support::script::Script;
 use support::server::{Protocol, Server};
 
@@ -62,43 +66,79 @@ const THINGS_TO_TRY: &[(&str, &str)] = &[
     ("metrics", "curl -s http://{metrics}/metrics"),
 ];
 
+/// What the command line asks for.
+struct Wanted {
+    /// The port of the gateway, if it is free.
+    port: u16,
+    /// Only servers, and a configuration for others to ask them.
+    servers: Option<PathBuf>,
+}
+
 fn main() {
-    let wanted = match port() {
-        Ok(port) => port,
+    let wanted = match wanted() {
+        Ok(wanted) => wanted,
         Err(message) => {
-            eprintln!("lab: {message}\nusage: lab [--port PORT]");
+            eprintln!("lab: {message}\nusage: lab [--port PORT] [--servers FILE]");
             std::process::exit(64);
         }
     };
     let dot = Server::start(Protocol::Dot, Script::good());
     let doh = Server::start(Protocol::Doh, Script::good());
-    let port = if is_free(wanted) { wanted } else { 0 };
-    let gateway = setup()
+    let port = if is_free(wanted.port) { wanted.port } else { 0 };
+    if port == 0 {
+        println!("Port {} is taken; the lab uses another one.", wanted.port);
+    }
+    let setup = setup()
         .top("strategy", "\"round-robin\"")
         .listen(&format!("[\"127.0.0.1:{port}\"]"))
         .server("lab-dot", &dot)
         .server("lab-doh", &doh)
-        .table("[metrics]\nlisten = \"127.0.0.1:0\"")
-        .start();
-    if port == 0 {
-        println!("Port {wanted} is taken; the lab uses another one.");
+        .table("[metrics]\nlisten = \"127.0.0.1:0\"");
+    let gateway = match &wanted.servers {
+        Some(file) => {
+            lend(setup, file);
+            None
+        }
+        None => Some(setup.start()),
+    };
+    if let Some(gateway) = &gateway {
+        explain(gateway, &dot, &doh);
     }
-    explain(&gateway, &dot, &doh);
+    println!("\nCtrl-C ends the lab.");
     wait_for_interrupt();
     println!("\n{} queries went over TLS, {} over HTTPS.", dot.log.asked(), doh.log.asked());
 }
 
+/// Writes the configuration with which a gateway asks the servers, and says how.
+fn lend(setup: Setup, file: &Path) {
+    let file = std::path::absolute(file).unwrap();
+    let socket = file.with_extension("sock");
+    setup.table(&format!("[control]\nsocket = \"{}\"", socket.display())).write(&file);
+    println!("Two servers, by TLS and by HTTPS, have the zone lab.example. A gateway that asks them:\n");
+    for command in ["run", "status", "query www.lab.example HTTPS"] {
+        println!("veildns {command} --config {}", file.display());
+    }
+}
+
 /// Reads the command line.
-fn port() -> Result<u16, String> {
+fn wanted() -> Result<Wanted, String> {
+    let mut wanted = Wanted { port: PORT, servers: None };
     let mut arguments = std::env::args().skip(1);
-    let Some(option) = arguments.next() else { return Ok(PORT) };
-    let value = match option.split_once('=') {
-        Some(("--port", value)) => Some(value.to_owned()),
-        None if option == "--port" => arguments.next(),
-        Some(_) | None => return Err(format!("unknown argument {option}")),
-    };
-    let value = value.ok_or("--port needs a number")?;
-    value.parse().map_err(|_| format!("{value:?} is not a port"))
+    while let Some(argument) = arguments.next() {
+        let (option, value) = match argument.split_once('=') {
+            Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
+            None => (argument, arguments.next()),
+        };
+        match (option.as_str(), value) {
+            ("--port", Some(value)) => {
+                wanted.port = value.parse().map_err(|_| format!("{value:?} is not a port"))?;
+            }
+            ("--servers", Some(value)) => wanted.servers = Some(value.into()),
+            ("--port" | "--servers", None) => return Err(format!("{option} needs a value")),
+            _ => return Err(format!("unknown argument {option}")),
+        }
+    }
+    Ok(wanted)
 }
 
 /// Returns true when UDP and TCP of a port are free.
@@ -119,7 +159,6 @@ fn explain(gateway: &Gateway, dot: &Server, doh: &Server) {
         }
         println!("{}", line.replace("{port}", &port.to_string()).replace("{metrics}", &metrics));
     }
-    println!("\nCtrl-C ends the lab.");
 }
 
 /// Waits until somebody has had enough.

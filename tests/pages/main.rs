@@ -45,7 +45,8 @@ const CARGO: &str = r#"#!/bin/sh
 case "$*" in
     "run --release") exec veildns ;;
     "run --release -- "*) shift 3; exec veildns "$@" ;;
-    "run --release --example lab") exec /run/test/bin/lab ;;
+    "run --release --example lab") exec lab ;;
+    "run --release --example lab -- "*) shift 5; exec lab "$@" ;;
     *) echo "cargo $* is not done here" >&2; exit 1 ;;
 esac
 "#;
