@@ -274,6 +274,13 @@ impl Outlet {
         }
     }
 
+    /// The server does not take this job on this connection, which goes on: once more on another one, or `error` if there can be
+    /// none beside it. Then to wait would be in vain.
+    pub(crate) fn give_elsewhere(&self, job: Job, error: fn() -> TransportError) {
+        let has_other = self.shared.lock().has_other(self.number, self.shared.connection_limit);
+        if has_other { self.give_back(job) } else { job.ticket.complete(Err(error())) }
+    }
+
     /// The connection has fallen silent: it gets no more jobs until [`Self::trust`], and those that wait on it are asked again on
     /// a fresh one besides, each once in its life. Returns how many were.
     pub(crate) fn doubt<'a>(&self, waiting: impl Iterator<Item = &'a mut Job>, pace: Pace) -> usize {

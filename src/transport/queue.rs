@@ -158,6 +158,13 @@ impl Queue {
         Ok(self.nudge())
     }
 
+    /// True when a job that this connection gives back would find a later one, or one may be opened for it.
+    pub(super) fn has_other(&self, number: u64, connection_limit: usize) -> bool {
+        let is_later = |connection: &Open| connection.number > number && connection.is_taking();
+        let open = self.connections.iter().filter(|connection| connection.is_open()).count();
+        open < connection_limit || self.connections.iter().any(is_later)
+    }
+
     /// Notes the first answer on a connection: the server is well.
     pub(super) fn answered(&mut self, number: u64) {
         self.failures = 0;

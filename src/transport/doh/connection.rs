@@ -144,6 +144,11 @@ struct Waiting {
     refusals: Refusals,
 }
 
+/// Makes the failure of a query that the server does not take and no other connection can.
+fn refused_stream() -> TransportError {
+    TransportError::Http2 { reason: "the server refuses to take the query (REFUSED_STREAM)".to_owned() }
+}
+
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -331,6 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 Outcome::Failed(error) => job.ticket.complete(Err(error)),
                 Outcome::Refused => self.backlog.push_back(Waiting { job, refusals: Refusals::None }),
+                Outcome::RefusedAgain => self.outlet.give_elsewhere(job, refused_stream),
                 Outcome::Unprocessed => self.outlet.give_back(job),
             }
         }

@@ -75,7 +75,9 @@ pub(super) enum Outcome {
     Failed(TransportError),
     /// The server has not worked on it, and says so of this query only: send it again.
     Refused,
-    /// The connection ends under it, or the server will not have it: send it on another connection.
+    /// Said of it again: not on this connection.
+    RefusedAgain,
+    /// The connection ends under it: send it on another connection.
     Unprocessed,
 }
 
@@ -214,7 +216,7 @@ impl Trouble {
         }
         match (is_refused, refusals) {
             (true, Refusals::One) => Outcome::Refused,
-            (true, Refusals::None) => Outcome::Unprocessed,
+            (true, Refusals::None) => Outcome::RefusedAgain,
             (false, _) => Outcome::Failed(TransportError::Http2 { reason: error.to_string() }),
         }
     }

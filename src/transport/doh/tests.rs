@@ -453,6 +453,30 @@ async fn a_query_refused_twice_is_sent_on_another_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_query_refused_twice_fails_at_once_where_there_can_be_no_other_connection() {
+    let (client, mut site) = set_up(Setup { max_connections: 1, ..Setup::default() });
+    let query = query("a");
+    let begun = clock::now();
+    let serve = async {
+        let mut server = site.frames().await;
+        for _ in 0..2 {
+            let (stream, _) = server.query().await;
+            server.reset(stream, Reason::REFUSED_STREAM).await;
+        }
+        server
+    };
+    let (outcome, server) = tokio::join!(client.ask(&query), serve);
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(&error, TransportError::Http2 { reason } if reason.contains("REFUSED_STREAM")),
+        "{error}"
+    );
+    assert!(clock::now() - begun < Duration::from_secs(1), "it did not wait for its deadline");
+    // The connection is of use to others all the same.
+    tokio::join!(client.assert_answered(query.clone()), server.answer_all());
+}
+
+#[tokio::test(start_paused = true)]
 async fn post_is_exactly_as_rfc_8484_has_it() {
     let (client, mut site) = usual();
     let query = query("a");
