@@ -10,6 +10,7 @@ use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging;
 use crate::telemetry::outcome::Source;
 use crate::upstream::Upstream;
+use crate::wire::ede::EdeCode;
 use crate::wire::name::{Name, NameError};
 use crate::wire::query::{ClientTransport, QueryRef, SubnetOption, UpstreamQuery};
 use crate::wire::question::{Class, QuestionRef, RecordType, UnknownType};
@@ -30,7 +31,7 @@ use tokio::sync::oneshot;
 #[derive(Debug, Error)]
 pub enum QueryError {
     /// The name.
-    #[error("{name:?} is no domain name: {source}")]
+    #[error("{name:?} is no domain name")]
     Name {
         /// As written.
         name: String,
@@ -186,9 +187,9 @@ impl Report {
     }
 
     /// Returns the reason that the reply gives: code and text.
-    fn reason(&self) -> Option<(String, String)> {
+    fn reason(&self) -> Option<(EdeCode, String)> {
         let (code, text) = self.response()?.ede()?;
-        Some((code.to_string(), String::from_utf8_lossy(text).into_owned()))
+        Some((code, String::from_utf8_lossy(text).into_owned()))
     }
 
     /// Returns where the reply came from.
@@ -238,7 +239,9 @@ impl Report {
             "tls_version": server.and_then(|(.., tls)| *tls),
             "duration_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
             "authentic_data": self.response().is_some_and(|response| response.header().authentic_data()),
-            "extended_error": self.reason().map(|(code, text)| json!({ "code": code, "text": text })),
+            "extended_error": self.reason().map(|(code, text)| {
+                json!({ "code": code.0, "purpose": code.purpose(), "text": text })
+            }),
             "answer": answer.iter().map(record_json).collect::<Vec<_>>(),
             "authority": authority.iter().map(record_json).collect::<Vec<_>>(),
         })

@@ -41,7 +41,7 @@ impl EdeCode {
     pub const INVALID_QUERY_TYPE: Self = Self(30);
 
     /// Returns the purpose that IANA has registered.
-    fn purpose(self) -> Option<&'static str> {
+    pub fn purpose(self) -> Option<&'static str> {
         Some(match self.0 {
             0 => "Other Error",
             1 => "Unsupported DNSKEY Algorithm",
