@@ -3,14 +3,14 @@
 
 use super::bounds::BoundReading;
 use super::counters::Telemetry;
-use super::page;
+use super::page::{self, Format};
 use super::throttle::Throttle;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ impl Site {
     /// Answers the one request of a connection. May be dropped at any time.
     async fn connection(self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = self.answer(request.method(), request.uri().path());
+            let response = self.answer(&request);
             async move { Ok::<_, Infallible>(response) }
         });
         let serving = http1::Builder::new()
@@ -148,25 +148,37 @@ impl Site {
     }
 
     /// Answers one request.
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
-        let page = match path {
+        let (method, format) = (request.method(), wanted_format(request.headers()));
+        let page = match request.uri().path() {
             "/metrics" | "/health" | "/ready" if *method != Method::GET && *method != Method::HEAD => {
                 let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n");
                 refusal.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
                 return refusal;
             }
-            "/metrics" => page::text(&self.telemetry, self.gauges.read()),
+            "/metrics" => page::text(&self.telemetry, self.gauges.read(), format),
             "/health" => return response(StatusCode::OK, TEXT, "alive\n"),
             "/ready" if self.gauges.read().ready => return response(StatusCode::OK, TEXT, "ready\n"),
             "/ready" => return response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
             _ => return response(StatusCode::NOT_FOUND, TEXT, "see /metrics, /health, /ready\n"),
         };
         match page {
-            Ok(text) => response(StatusCode::OK, page::CONTENT_TYPE, text),
+            Ok(text) => response(StatusCode::OK, format.content_type(), text),
             Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the page cannot be written\n"),
         }
     }
+}
+
+/// Returns OpenMetrics for those who say that they read it, as Prometheus does, and the older format for all others.
+fn wanted_format(headers: &HeaderMap) -> Format {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = accepted.flat_map(|value| value.split(','));
+    let reads = |range: &str| {
+        let essence = range.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case("application/openmetrics-text")
+    };
+    if ranges.any(reads) { Format::OpenMetrics } else { Format::Prometheus }
 }
 
 /// Makes a response.
@@ -217,8 +229,14 @@ mod tests {
 
         /// Sends a request and returns all that comes back.
         async fn request(&self, line: &str) -> String {
+            self.request_with(line, "").await
+        }
+
+        /// As `request`, with more header lines.
+        async fn request_with(&self, line: &str, headers: &str) -> String {
             let mut stream = TcpStream::connect(self.address).await.unwrap();
-            stream.write_all(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+            let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
             let mut text = String::new();
             stream.read_to_string(&mut text).await.unwrap();
             text
@@ -226,14 +244,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_is_served_as_openmetrics() {
+    async fn the_page_is_served_as_openmetrics_to_those_who_read_it() {
         let running = Running::start().await;
-        let answer = running.request("GET /metrics").await;
+        let accept = "Accept: text/plain;q=0.5, Application/OpenMetrics-Text;version=1.0.0\r\n";
+        let answer = running.request_with("GET /metrics", accept).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
         assert!(head.contains("connection: close"));
         assert!(body.starts_with("# HELP veildns_") && body.ends_with("\n# EOF\n"));
+    }
+
+    #[tokio::test]
+    async fn the_page_is_served_in_the_text_format_of_prometheus_to_all_others() {
+        let running = Running::start().await;
+        for accept in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"] {
+            let answer = running.request_with("GET /metrics", accept).await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+            let lines: Vec<&str> = body.lines().collect();
+            let expected = [
+                "# TYPE veildns_queries_total counter",
+                "# TYPE veildns_query_duration_seconds histogram",
+                "# TYPE veildns_build_info gauge",
+                "# TYPE process_start_time_seconds gauge",
+                "veildns_queries_total{transport=\"udp\"} 0",
+            ];
+            assert!(expected.iter().all(|line| lines.contains(line)), "{body}");
+            assert!(lines.iter().any(|line| line.starts_with("# HELP veildns_queries_total ")));
+            assert!(lines.iter().all(|line| !line.starts_with("# UNIT") && *line != "# EOF"));
+        }
     }
 
     #[tokio::test]

@@ -14,18 +14,35 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-/// What `text` is written in (OpenMetrics 1.0).
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What the page is written in. They differ in the names of families alone: every line with a value is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The text format of Prometheus, 0.0.4.
+    Prometheus,
+}
+
+impl Format {
+    /// Returns what the page is called in HTTP.
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Writes the page.
 ///
 /// # Errors
 /// None that can be helped: writing into memory fails only when a metric refuses to be written.
-pub fn text(telemetry: &Telemetry, readings: Readings) -> Result<String, fmt::Error> {
+pub fn text(telemetry: &Telemetry, readings: Readings, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Page {
         totals: telemetry.totals(),
@@ -37,7 +54,44 @@ pub fn text(telemetry: &Telemetry, readings: Readings) -> Result<String, fmt::Er
     }));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
-    Ok(page)
+    Ok(match format {
+        Format::OpenMetrics => page,
+        Format::Prometheus => in_prometheus_format(&page),
+    })
+}
+
+/// Rewrites a page of OpenMetrics: families have the names of their samples, there are no infos and units, and no end.
+fn in_prometheus_format(page: &str) -> String {
+    let mut kinds = HashMap::new();
+    for line in page.lines() {
+        if let Some((family, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kinds.insert(family, kind);
+        }
+    }
+    let named = |family: &str| match kinds.get(family).copied() {
+        Some("counter") => (format!("{family}_total"), "counter"),
+        Some("info") => (format!("{family}_info"), "gauge"),
+        Some("unknown") | None => (family.to_owned(), "untyped"),
+        Some(kind) => (family.to_owned(), kind),
+    };
+    let mut text = String::with_capacity(page.len());
+    for line in page.lines() {
+        let mut words = line.splitn(4, ' ');
+        let rewritten = match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(family), help) => {
+                format!("# HELP {} {}", named(family).0, help.unwrap_or_default())
+            }
+            (Some("#"), Some("TYPE"), Some(family), _) => {
+                let (name, kind) = named(family);
+                format!("# TYPE {name} {kind}")
+            }
+            (Some("#"), ..) => continue,
+            _ => line.to_owned(),
+        };
+        text.push_str(&rewritten);
+        text.push('\n');
+    }
+    text
 }
 
 /// Everything that the page shows, at one moment.
@@ -545,7 +599,7 @@ mod tests {
     /// The page after the workload.
     fn page() -> BTreeMap<String, Family> {
         let (telemetry, readings) = workload();
-        read(&text(&telemetry, readings).unwrap())
+        read(&text(&telemetry, readings, Format::OpenMetrics).unwrap())
     }
 
     /// Returns the value of the one sample with these labels.
@@ -642,7 +696,7 @@ mod tests {
             })
             .collect();
         let (telemetry, readings) = workload();
-        let page = text(&telemetry, readings).unwrap();
+        let page = text(&telemetry, readings, Format::OpenMetrics).unwrap();
         let shown: BTreeSet<_> = read(&page)
             .into_iter()
             .map(|(name, family)| {
@@ -662,7 +716,7 @@ mod tests {
 
     #[test]
     fn a_page_before_anything_happened_is_a_page_too() {
-        let page = read(&text(&Telemetry::new(), Readings::default()).unwrap());
+        let page = read(&text(&Telemetry::new(), Readings::default(), Format::OpenMetrics).unwrap());
         assert_eq!(page.len(), METRICS.len());
         assert!(page["veildns_upstream_up"].samples.is_empty());
     }
@@ -671,7 +725,7 @@ mod tests {
     fn a_servers_name_cannot_break_out_of_its_label() {
         let telemetry = Telemetry::new();
         telemetry.upstream("a\"b\\c\nd").failed("timeout");
-        let page = text(&telemetry, Readings::default()).unwrap();
+        let page = text(&telemetry, Readings::default(), Format::OpenMetrics).unwrap();
         assert!(page.contains(r#"{upstream="a\"b\\c\nd",outcome="timeout"} 1"#));
     }
 }

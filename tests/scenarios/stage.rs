@@ -18,7 +18,7 @@ use veildns::resolver::waiter::{ClientToken, ReplyBatch, ReplyNote, ReplySink, W
 use veildns::telemetry::counters::Telemetry;
 use veildns::telemetry::export::{Readings, UpstreamReading};
 use veildns::telemetry::outcome::{QueryDetail, Source, record};
-use veildns::telemetry::page;
+use veildns::telemetry::page::{self, Format};
 use veildns::wire::query::{ClientTransport, QueryRef};
 
 /// How late what is awaited may be: the driver keeps deadlines in slots of 16 ms, of which the one that has begun and
@@ -250,7 +250,7 @@ impl Stage {
             }
             Action::State { server, up } => self.state(step.line, server, *up),
             Action::Counter { series, value } => {
-                let page = page::text(&self.telemetry, self.readings()).unwrap();
+                let page = page::text(&self.telemetry, self.readings(), Format::OpenMetrics).unwrap();
                 let lines = page.lines().filter_map(|line| line.rsplit_once(' '));
                 // A series that was never counted is not on the page.
                 let count = lines.filter(|(name, _)| name == series).map(|(_, value)| value).next();
