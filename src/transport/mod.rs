@@ -26,6 +26,7 @@ mod queue;
 pub(crate) mod rehearsal;
 pub mod tls;
 mod twins;
+mod verifier;
 mod vigil;
 
 use crate::config::settings::{Endpoint, Limits, ServerSpec};

@@ -4,24 +4,22 @@
 
 use super::certificate_time::{CertificateClock, WrongClock};
 use super::dial::Dialled;
+use super::verifier::{PinMismatch, Verifier};
 use super::{Handshake, TransportError};
 use crate::clock;
 use crate::config::settings::{Endpoint, Host, Roots, ServerSpec, TlsSettings, TlsVersion};
 use arc_swap::ArcSwap;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
     ClientConfig, ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
-    Tls13ClientSessionValue, WebPkiServerVerifier,
+    Tls13ClientSessionValue,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    CertificateError, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup, OtherError,
-    ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    CertificateError, ClientConnection, HandshakeKind, NamedGroup, OtherError, ProtocolVersion,
+    RootCertStore, SupportedProtocolVersion,
 };
-use sha2::{Digest, Sha256};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
@@ -130,12 +128,8 @@ impl TlsContext {
         spec: &ServerSpec,
         alpn: &[&[u8]],
     ) -> Result<(Arc<ClientConfig>, Arc<Sessions>), TlsSetupError> {
-        let chain =
-            WebPkiServerVerifier::builder_with_provider(self.roots_of(spec)?, Arc::clone(&self.provider))
-                .build()
-                .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let time = Arc::clone(&self.time);
-        let verifier = Arc::new(Verifier { chain, pins: spec.pins.as_slice().into(), time });
+        let (provider, time) = (Arc::clone(&self.provider), Arc::clone(&self.time));
+        let verifier = Arc::new(Verifier::new(self.roots_of(spec)?, &spec.pins, provider, time)?);
         let mut config =
             ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time) as _)
                 .with_protocol_versions(self.versions)?
@@ -225,65 +219,6 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError>
     if roots.len() == before { Err(TlsSetupError::Empty { path: path.to_path_buf() }) } else { Ok(()) }
 }
 
-/// Verifies chain, name and date as rustls does, then the pins if there are any ([RFC 7858](https://www.rfc-editor.org/rfc/rfc7858) §4.2): in addition, never instead.
-#[derive(Debug)]
-struct Verifier {
-    /// The standard verification.
-    chain: Arc<WebPkiServerVerifier>,
-    /// SHA-256 of acceptable SPKIs; empty: any.
-    pins: Box<[[u8; 32]]>,
-    /// Hears of certificates that are good, and explains those that are not.
-    time: Arc<CertificateClock>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self
-            .chain
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| self.time.explain(error))?;
-        self.time.confirm();
-        if self.pins.is_empty() {
-            return Ok(verified);
-        }
-        let key = Sha256::digest(ParsedCertificate::try_from(end_entity)?.subject_public_key_info());
-        if self.pins.iter().any(|pin| pin.as_slice() == key.as_slice()) {
-            Ok(verified)
-        } else {
-            Err(CertificateError::Other(OtherError(Arc::new(PinMismatch))).into())
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
-}
-
 /// Sessions of one server that can be resumed, until they are forgotten: a ticket shown on another network would tell the
 /// server, and who listens before TLS 1.3, that it is the same user ([RFC 8446](https://www.rfc-editor.org/rfc/rfc8446) §C.4).
 #[derive(Debug)]
@@ -330,11 +265,6 @@ impl ClientSessionStore for Sessions {
         self.0.load().take_tls13_ticket(server_name)
     }
 }
-
-/// Marks a pin mismatch on its way through rustls.
-#[derive(Debug, thiserror::Error)]
-#[error("no pin matches the server's key")]
-struct PinMismatch;
 
 /// TLS to one server: its configuration and the name that is verified.
 #[derive(Clone, Debug)]
