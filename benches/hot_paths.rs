@@ -17,8 +17,8 @@ use hashbrown::DefaultHashBuilder;
 use inside::{Inside, REPLY, answer, queries, query};
 use std::hint::black_box;
 use std::time::Duration;
-use veildns::cache::Cache;
 use veildns::cache::key::{KeyRef, PartitionId, Variant};
+use veildns::cache::{Cache, Provenance};
 use veildns::clock;
 use veildns::config::settings::{DohMethod, Host};
 use veildns::policy::name_set::NameMap;
@@ -75,7 +75,7 @@ fn cache(c: &mut Criterion) {
         let parsed: Vec<_> = asked.iter().map(|octets| QueryRef::parse(octets).unwrap()).collect();
         for query in &parsed {
             let key = KeyRef { question: query.question(), variant: VARIANT };
-            cache.store(&key, stored(query.bytes()), 0, now);
+            cache.store(&key, stored(query.bytes()), Provenance::default(), now);
         }
         let mut random = fastrand::Rng::with_seed(1);
         group.bench_function(label, |b| {

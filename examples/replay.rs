@@ -25,7 +25,7 @@ use inside::{answer, query, settings};
 use std::collections::BinaryHeap;
 use std::time::Instant;
 use veildns::cache::key::{KeyRef, PartitionId, Variant};
-use veildns::cache::{Cache, Lookup};
+use veildns::cache::{Cache, Lookup, Provenance};
 use veildns::clock;
 use veildns::wire::query::QueryRef;
 use veildns::wire::response::ResponseRef;
@@ -74,7 +74,7 @@ impl Replay {
         }
         let response = answer(message);
         let stored = StoredAnswer::from_response(&ResponseRef::parse(&response).unwrap(), KEEP);
-        self.cache.store(&key, stored, 0, self.now);
+        self.cache.store(&key, stored, Provenance::default(), self.now);
         false
     }
 

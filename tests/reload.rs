@@ -46,6 +46,47 @@ fn connections_to_servers_that_did_not_change_are_kept() {
 }
 
 #[test]
+fn answers_outlive_a_reload_but_those_of_a_server_that_is_gone() {
+    let (kept, gone) =
+        (Server::start(Protocol::Dot, Script::good()), Server::start(Protocol::Doh, Script::good()));
+    let added = Server::start(Protocol::Dot, Script::good());
+    let turns = || setup().top("strategy", "\"round-robin\"");
+    let mut gateway = turns().server("kept", &kept).start();
+    let client = gateway.client();
+    let asked = || kept.log.asked() + gone.log.asked() + added.log.asked();
+    let ask = |name: &str| {
+        assert_eq!(client.udp(&query(name, rtype::A)).rcode(), rcode::NOERROR);
+        asked()
+    };
+    assert_eq!(ask("host-first.lab.example"), 1);
+    gateway.reload(&turns().server("gone", &gone).server("kept", &kept));
+    assert_eq!(ask("host-first.lab.example"), 1, "a further server leaves what is known");
+    ask("host-a.lab.example");
+    ask("host-b.lab.example");
+    assert_eq!((kept.log.asked(), gone.log.asked()), (2, 1), "one from each");
+    gateway.reload(&turns().server("kept", &kept).server("added", &added));
+    assert_eq!(gone.log.asked(), 1);
+    let before = asked();
+    ask("host-first.lab.example");
+    ask("host-a.lab.example");
+    assert_eq!(ask("host-b.lab.example"), before + 1, "what the server that is gone said is asked anew");
+}
+
+#[test]
+fn a_failure_of_the_servers_before_a_reload_is_not_remembered_after_it() {
+    let (bad, good) = (
+        Server::start(Protocol::Dot, Script::replying(Reply::Rcode(2))),
+        Server::start(Protocol::Dot, Script::good()),
+    );
+    let mut gateway = setup().server("bad", &bad).start();
+    let client = gateway.client();
+    let asked = query("host-fixed.lab.example", rtype::A);
+    assert_eq!(client.udp(&asked).rcode(), rcode::SERVFAIL);
+    gateway.reload(&setup().server("good", &good));
+    assert_eq!(client.udp(&asked).rcode(), rcode::NOERROR);
+}
+
+#[test]
 fn a_query_that_waits_during_a_reload_gets_its_answer() {
     let gate = Gate::closed();
     let (old, new) = (

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use veildns::cache::Cache;
+use veildns::cache::key::Origin;
 use veildns::clock;
 use veildns::config::from_text;
 use veildns::config::settings::Settings;
@@ -61,7 +62,7 @@ impl Inside {
         let telemetry = Telemetry::new();
         let spec = Arc::clone(&settings.servers[0]);
         let counters = telemetry.upstream(&spec.name);
-        let server = Arc::new(Upstream::new(spec, Box::new(Prompt), counters));
+        let server = Arc::new(Upstream::new(spec, Origin::default(), Box::new(Prompt), counters));
         let group = Arc::new(Group::new(&settings.groups[0], vec![server], &settings.limits, Arc::default()));
         let cache = Arc::new(Cache::new(&settings.cache, now));
         let snapshot = Snapshot::new(&settings, vec![group]);

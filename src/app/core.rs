@@ -1,8 +1,10 @@
 //! Everything behind the listeners: resolver, cache, servers. `veildns query` runs it without a listener.
 
 use super::error::StartError;
+use super::origins::Origins;
 use super::state::{self, State};
 use crate::cache::Cache;
+use crate::cache::key::Origin;
 use crate::config::settings::{ServerSpec, Settings, TlsSettings};
 use crate::resolver::Resolver;
 use crate::resolver::snapshot::Snapshot;
@@ -59,6 +61,8 @@ struct Servers {
     by_key: HashMap<ServerKey, Arc<Upstream>>,
     /// The same, in the order of the settings.
     in_order: Vec<Arc<Upstream>>,
+    /// The numbers under which the cache keeps their answers.
+    origins: Origins,
     /// Ends the probes of this configuration.
     probes: CancellationToken,
 }
@@ -151,9 +155,10 @@ impl Core {
     pub fn prepare(&self, settings: &Settings) -> Result<Prepared, StartError> {
         let tls = TlsContext::load(&settings.tls).map_err(StartError::Roots)?;
         let tls = Arc::new(tls.with_time(Arc::clone(&self.time)));
-        let mut servers = Servers::default();
+        let origins = self.locked().origins.renumber(&settings.servers);
+        let mut servers = Servers { origins, ..Servers::default() };
         for spec in &settings.servers {
-            let (key, upstream) = self.server(spec, settings, &tls)?;
+            let (key, upstream) = self.server(spec, servers.origins.of(spec), settings, &tls)?;
             servers.by_key.insert(key, Arc::clone(&upstream));
             servers.in_order.push(upstream);
         }
@@ -171,6 +176,7 @@ impl Core {
     fn server(
         &self,
         spec: &Arc<ServerSpec>,
+        origin: Origin,
         settings: &Settings,
         tls: &Arc<TlsContext>,
     ) -> Result<(ServerKey, Arc<Upstream>), StartError> {
@@ -195,7 +201,7 @@ impl Core {
         };
         let transport = self.transports.build(spec, &around).map_err(fail)?;
         let counters = self.telemetry.upstream(&spec.name);
-        Ok((key, Arc::new(Upstream::new(Arc::clone(spec), transport, counters))))
+        Ok((key, Arc::new(Upstream::new(Arc::clone(spec), origin, transport, counters))))
     }
 
     /// Puts a prepared configuration in force; servers that are gone finish what they have and close.
@@ -212,11 +218,25 @@ impl Core {
                 self.tasks.spawn_on(task, runtime);
             }
         }
+        servers.origins.all().for_each(|origin| self.cache.welcome(origin));
         self.resolver.replace(Snapshot::new(settings, groups));
         // Servers that are gone drain when the last query that began with them has ended, and drops them: until then it may
         // still ask them.
         let old = std::mem::replace(&mut *self.locked(), servers);
         old.probes.cancel();
+        self.forget_gone(&old.origins);
+    }
+
+    /// Forgets the answers of servers that are gone; and failures, for other servers may do better.
+    fn forget_gone(&self, old: &Origins) {
+        let gone = {
+            let servers = self.locked();
+            (!old.is_same(&servers.origins)).then(|| old.gone(&servers.origins))
+        };
+        if let Some(gone) = gone {
+            self.cache.forget_failures();
+            self.cache.forget_origins(&gone);
+        }
     }
 
     /// Starts afresh on another network, or after a sleep in which every connection died: servers count as up, connections

@@ -3,6 +3,7 @@
 pub mod core;
 pub mod error;
 mod gauges;
+mod origins;
 mod state;
 
 use self::core::Core;

@@ -2,15 +2,13 @@
 //! and the failures to get a newer one. Where entries are kept is `slots`' business, which of them go `eviction`'s.
 
 use super::eviction::Place;
-use super::key::{HashedKey, PartitionId, Variant};
+use super::key::{HashedKey, Origin, PartitionId, Variant};
 use super::lifetime::{Ticks, failure_secs, next_failure, ticks};
+use super::shard::Newcomer;
 use super::slots::{SlotId, allocated};
 use super::walk::{Kept, standing};
 use super::{Found, Lookup};
 use crate::wire::stored::StoredAnswer;
-
-/// Times a look-up must have found an entry before it is worth refreshing ahead.
-const USES_WORTH_A_REFRESH: u8 = 2;
 
 /// The frequency that more look-ups do not raise (S3-FIFO: two bits suffice).
 const MAX_FREQUENCY: u8 = 3;
@@ -50,6 +48,10 @@ impl Marks {
     const REFRESH_ASKED: u8 = 8;
     /// In the protected queue.
     const PROTECTED: u8 = 16;
+    /// A look-up found this life of the entry.
+    const USED: u8 = 32;
+    /// Two did: it is worth refreshing ahead.
+    const USED_AGAIN: u8 = 64;
 
     /// Returns the marks of a variant.
     fn of(variant: Variant) -> Self {
@@ -78,7 +80,7 @@ impl Marks {
         self.0 |= mark;
     }
 
-    /// Clears `mark`.
+    /// Clears `mark`: several at once by `|`.
     fn clear(&mut self, mark: u8) {
         self.0 &= !mark;
     }
@@ -107,20 +109,16 @@ pub(super) struct Entry {
     marks: Marks,
     /// Failures in a row.
     failures: u8,
-    /// Look-ups that found this life of the entry, at most `USES_WORTH_A_REFRESH`.
-    uses: u8,
+    /// Whose answer it is.
+    origin: Origin,
     /// Look-ups since eviction last passed by, at most `MAX_FREQUENCY`.
     pub(super) frequency: u8,
 }
 
 impl Entry {
-    /// Makes an entry for an answer that is fresh for `lifetime_secs`.
-    pub(super) fn answer(
-        key: &HashedKey<'_, '_>,
-        answer: StoredAnswer,
-        lifetime_secs: u32,
-        now: Ticks,
-    ) -> Self {
+    /// Makes an entry for an answer.
+    pub(super) fn answer(key: &HashedKey<'_, '_>, newcomer: Newcomer, now: Ticks) -> Self {
+        let Newcomer { answer, lifetime_secs, origin } = newcomer;
         Self {
             answer,
             hash: key.hash,
@@ -132,14 +130,15 @@ impl Entry {
             newer: SlotId::NONE,
             marks: Marks::of(key.key.variant),
             failures: 0,
-            uses: 0,
+            origin,
             frequency: 0,
         }
     }
 
     /// Makes an entry for a first failure.
     pub(super) fn failure(key: &HashedKey<'_, '_>, reply: StoredAnswer, now: Ticks) -> Self {
-        let mut entry = Self::answer(key, reply, 0, now);
+        let newcomer = Newcomer { answer: reply, lifetime_secs: 0, origin: Origin::default() };
+        let mut entry = Self::answer(key, newcomer, now);
         entry.marks.set(Marks::FAILURE);
         entry.failures = 1;
         entry
@@ -163,6 +162,11 @@ impl Entry {
         &self.answer
     }
 
+    /// Returns whose answer it is.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// Returns which of the queues it is in.
     pub(super) fn place(&self) -> Place {
         if self.marks.has(Marks::PROTECTED) { Place::Protected } else { Place::Probation }
@@ -179,14 +183,14 @@ impl Entry {
     }
 
     /// Takes a newer answer in; a new life begins, the entry's standing with `eviction` stays.
-    pub(super) fn renew(&mut self, answer: StoredAnswer, lifetime_secs: u32, now: Ticks) {
+    pub(super) fn renew(&mut self, newcomer: Newcomer, now: Ticks) {
+        let Newcomer { answer, lifetime_secs, origin } = newcomer;
         self.answer = answer;
         self.stored = now;
         self.lifetime_secs = lifetime_secs;
+        self.origin = origin;
         self.failures = 0;
-        self.uses = 0;
-        self.marks.clear(Marks::FAILURE);
-        self.marks.clear(Marks::REFRESH_ASKED);
+        self.marks.clear(Marks::FAILURE | Marks::REFRESH_ASKED | Marks::USED | Marks::USED_AGAIN);
     }
 
     /// Notes a failure to get a newer answer. The answer stays as long as it is of use; then `reply` takes its place.
@@ -242,7 +246,7 @@ impl Entry {
             }
             Phase::Dead => Lookup::Miss,
         };
-        self.uses = self.uses.saturating_add(1).min(USES_WORTH_A_REFRESH);
+        self.marks.set(if self.marks.has(Marks::USED) { Marks::USED_AGAIN } else { Marks::USED });
         self.frequency = self.frequency.saturating_add(1).min(MAX_FREQUENCY);
         lookup
     }
@@ -250,7 +254,7 @@ impl Entry {
     /// True once a life, in its last tenth, for what was asked for before.
     fn wants_refresh(&mut self, serving: &Serving, now: Ticks) -> bool {
         let due = serving.prefetch
-            && self.uses >= USES_WORTH_A_REFRESH
+            && self.marks.has(Marks::USED_AGAIN)
             && !self.marks.has(Marks::REFRESH_ASKED)
             && self.stored.until(now) * 10 >= ticks(self.lifetime_secs) * 9
             && !self.is_failing(now);

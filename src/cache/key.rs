@@ -7,9 +7,13 @@ use crate::wire::question::QuestionRef;
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, Hasher};
 
-/// Answers made under the same pair of group and answer-side rules are shared; others are not.
+/// Answers made for the same group under the same answer-side rules are found again; others are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PartitionId(pub u32);
+
+/// Whose answer it is: the number of a server, until its answers are forgotten. 0 stands for nobody in particular.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin(pub u8);
 
 /// The bits of a query that change its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -18,9 +18,10 @@ mod tests;
 pub mod walk;
 
 use self::entry::Serving;
+use self::key::Origin;
 use self::lifetime::{Fate, Rules, Ticks, whole_secs};
 use self::shard::{Limits, Newcomer, Shard};
-use self::walk::{Names, Progress, Walk};
+use self::walk::{Chosen, Progress, Walk};
 use crate::config::settings::CacheSettings;
 use crate::wire::name::NameRef;
 use crate::wire::stored::StoredAnswer;
@@ -58,6 +59,15 @@ pub struct Found {
     pub failure: bool,
 }
 
+/// What is known of an answer besides the answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Provenance {
+    /// Whose it is.
+    pub origin: Origin,
+    /// How old it was when it came (HTTP Age).
+    pub age_secs: u32,
+}
+
 /// The cache. Shared by all workers; outlives reloads.
 pub struct Cache {
     /// The zero of `Ticks`.
@@ -70,6 +80,8 @@ pub struct Cache {
     shards: Box<[PaddedShard]>,
     /// Octets that all of it may take, as configured.
     bound: AtomicU64,
+    /// A bit for each origin that is gone: what still comes from there is not kept.
+    gone: [AtomicU64; 4],
 }
 
 /// A shard alone on its cache lines: two neighbours' locks on one line would slow both.
@@ -87,6 +99,7 @@ impl Cache {
             rules: Mutex::new(Rules::new(settings)),
             shards: (0..SHARDS).map(|_| PaddedShard(Mutex::new(Shard::new(limits)))).collect(),
             bound: AtomicU64::new(settings.max_size),
+            gone: Default::default(),
         }
     }
 
@@ -113,14 +126,15 @@ impl Cache {
     /// Stores an answer that passed validation and answer-side policy and returns it as clients get it (TTLs clamped).
     /// Returned but not stored: rcodes other than NOERROR and NXDOMAIN, and answers whose lifetime is 0. The latter still
     /// put an end to what was known before, so that nothing stale outlives a newer word (ghost domains).
-    /// `age_secs`: HTTP Age, subtracted from the lifetime.
+    /// The age it came with is subtracted from the lifetime.
     pub fn store(
         &self,
         key: &key::KeyRef<'_>,
         answer: StoredAnswer,
-        age_secs: u32,
+        provenance: Provenance,
         now: Instant,
     ) -> StoredAnswer {
+        let Provenance { origin, age_secs } = provenance;
         let rules = *lock(&self.rules);
         let terms = rules.terms(&answer, age_secs);
         let answer = answer.clamp_ttls(terms.floor, terms.ceiling);
@@ -128,9 +142,11 @@ impl Cache {
         let now = Ticks::since(self.epoch, now);
         if let Some(mut shard) = self.shard(&hashed) {
             match terms.fate {
+                // Asked under the lock: what `forget_origins` does not find here yet is not put in behind its back either.
+                Fate::Kept { .. } if self.is_gone(origin) => {}
                 Fate::Kept { secs } => {
                     // Shared by the cache and the caller: the clone counts a reference.
-                    let newcomer = Newcomer { answer: answer.clone(), lifetime_secs: secs };
+                    let newcomer = Newcomer { answer: answer.clone(), lifetime_secs: secs, origin };
                     shard.store(&hashed, newcomer, now);
                 }
                 Fate::Displaces => shard.remove_key(&hashed),
@@ -160,18 +176,43 @@ impl Cache {
     /// Removes a name and all below it; None: everything. Returns how many entries went.
     pub fn purge(&self, name: Option<NameRef<'_>>) -> usize {
         match name {
-            Some(name) => self.purge_within(name),
+            Some(name) => self.purge_all(Chosen::Within(name)),
             // What is taken out is freed after the lock.
             None => self.shards().map(|mut shard| shard.take()).map(|taken| taken.len()).sum(),
         }
     }
 
-    /// Walks through the cache to its end and removes a name and all below it.
-    fn purge_within(&self, name: NameRef<'_>) -> usize {
+    /// Forgets the answers of servers that are gone; those that are under way are not kept. Returns how many entries went.
+    pub fn forget_origins(&self, origins: &[Origin]) -> usize {
+        for origin in origins.iter().filter(|origin| **origin != Origin::default()) {
+            let (word, bit) = place_of(*origin);
+            if let Some(word) = self.gone.get(word) {
+                word.fetch_or(bit, Ordering::Release);
+            }
+        }
+        self.purge_all(Chosen::Of(origins))
+    }
+
+    /// Keeps the answers of a server whose number was another's before.
+    pub fn welcome(&self, origin: Origin) {
+        let (word, bit) = place_of(origin);
+        if let Some(word) = self.gone.get(word) {
+            word.fetch_and(!bit, Ordering::Release);
+        }
+    }
+
+    /// True for the number of a server that is gone.
+    fn is_gone(&self, origin: Origin) -> bool {
+        let (word, bit) = place_of(origin);
+        self.gone.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    /// Walks through the cache to its end and removes what is chosen.
+    fn purge_all(&self, chosen: Chosen<'_>) -> usize {
         let mut walk = Walk::default();
         let mut gone = 0;
         loop {
-            let (progress, removed) = self.forget_around(&mut walk, Names::Within(name));
+            let (progress, removed) = self.forget_around(&mut walk, chosen);
             gone += removed;
             if progress == Progress::Done {
                 return gone;
@@ -209,6 +250,11 @@ impl std::fmt::Debug for Cache {
         let (entries, octets) = self.usage();
         f.debug_struct("Cache").field("entries", &entries).field("octets", &octets).finish_non_exhaustive()
     }
+}
+
+/// Returns the word and the bit of an origin in `Cache::gone`.
+fn place_of(Origin(number): Origin) -> (usize, u64) {
+    (usize::from(number / 64), 1 << (number % 64))
 }
 
 /// Locks. A panic while it was held (a bug elsewhere) leaves at worst a miscounted entry, no reason to fail for good.

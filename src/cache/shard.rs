@@ -4,7 +4,7 @@
 use super::Lookup;
 use super::entry::{Entry, Phase, Serving};
 use super::eviction::{Ghosts, Place, Queues};
-use super::key::HashedKey;
+use super::key::{HashedKey, Origin};
 use super::lifetime::Ticks;
 use super::slots::{SLOT_OCTETS, SlotId, Slots, allocated};
 use crate::wire::stored::StoredAnswer;
@@ -32,8 +32,10 @@ pub(super) struct Limits {
 pub(super) struct Newcomer {
     /// TTLs clamped already.
     pub(super) answer: StoredAnswer,
-    /// Not zero.
+    /// How long it is fresh; 0 for the reply to a failure.
     pub(super) lifetime_secs: u32,
+    /// Whose answer it is.
+    pub(super) origin: Origin,
 }
 
 /// A part of the cache.
@@ -83,13 +85,12 @@ impl Shard {
             self.remove_key(key);
             return;
         }
-        let Newcomer { answer, lifetime_secs } = newcomer;
         self.change_or_insert(key, now, |known| match known {
             Some(entry) => {
-                entry.renew(answer, lifetime_secs, now);
+                entry.renew(newcomer, now);
                 None
             }
-            None => Some(Entry::answer(key, answer, lifetime_secs, now)),
+            None => Some(Entry::answer(key, newcomer, now)),
         });
     }
 

@@ -27,7 +27,7 @@ impl Bench {
     }
 
     fn store(&self, name: &Name, ttl: u32, serial: u32) -> StoredAnswer {
-        self.cache.store(&key(name), address(name, ttl, serial), 0, self.now)
+        self.cache.store(&key(name), address(name, ttl, serial), Provenance::default(), self.now)
     }
 
     fn fail(&self, name: &Name) {
@@ -123,7 +123,7 @@ fn type_class_do_cd_and_partition_are_told_apart() {
         assert!(matches!(bench.cache.lookup(key, bench.now), Lookup::Miss), "{key:?}");
     }
     for (key, serial) in keys.iter().take(variants.len()).zip(2..) {
-        bench.cache.store(key, address(&www, 300, serial), 0, bench.now);
+        bench.cache.store(key, address(&www, 300, serial), Provenance::default(), bench.now);
     }
     for (key, expected) in keys.iter().take(variants.len()).zip(2..) {
         let found = bench.cache.lookup(key, bench.now);
@@ -151,7 +151,12 @@ fn what_is_returned_has_its_ttls_within_bounds() {
 fn http_age_shortens_the_life_and_the_ttl() {
     let mut bench = Bench::new(&settings());
     let www = name("www.example.");
-    let returned = bench.cache.store(&key(&www), address(&www, 300, 1), 200, bench.now);
+    let returned = bench.cache.store(
+        &key(&www),
+        address(&www, 300, 1),
+        Provenance { age_secs: 200, ..Provenance::default() },
+        bench.now,
+    );
     assert_eq!(returned.min_ttl(), Some(Ttl(100)));
     bench.advance(99);
     assert_eq!(bench.word(&www), "fresh");
@@ -164,12 +169,12 @@ fn an_error_is_returned_but_neither_stored_nor_a_reason_to_forget() {
     let mut bench = Bench::new(&settings());
     let www = name("www.example.");
     let refused = || Message::ask("www.example.", RecordType::A).rcode(Rcode::REFUSED).a(300).stored();
-    let returned = bench.cache.store(&key(&www), refused(), 0, bench.now);
+    let returned = bench.cache.store(&key(&www), refused(), Provenance::default(), bench.now);
     assert_eq!(returned.rcode(), Rcode::REFUSED);
     assert_eq!(bench.word(&www), "miss");
     bench.store(&www, 300, 1);
     bench.advance(400);
-    bench.cache.store(&key(&www), refused(), 0, bench.now);
+    bench.cache.store(&key(&www), refused(), Provenance::default(), bench.now);
     assert_eq!(bench.look(&www), ("stale", 400));
 }
 
@@ -182,7 +187,7 @@ fn a_fresh_denial_ends_a_stale_answer_even_when_it_may_not_be_kept() {
         bench.advance(301);
         assert_eq!(bench.word(&ghost), "stale");
         let denial = Message::ask("ghost.example.", RecordType::A).rcode(Rcode::NXDOMAIN).soa(900, minimum);
-        bench.cache.store(&key(&ghost), denial.stored(), 0, bench.now);
+        bench.cache.store(&key(&ghost), denial.stored(), Provenance::default(), bench.now);
         match bench.cache.lookup(&key(&ghost), bench.now) {
             Lookup::Fresh(found) => assert_eq!((found.answer.rcode(), minimum), (Rcode::NXDOMAIN, 300)),
             Lookup::Miss => assert_eq!(minimum, 0),
@@ -372,7 +377,7 @@ fn answers_larger_than_a_share_are_not_kept() {
     let giant = (0..60).fold(Message::about(big.clone(), RecordType::A), |message, _| {
         message.record(RecordType::TXT, 300, &[1; 255])
     });
-    let returned = bench.cache.store(&key(&big), giant.a(300).stored(), 0, bench.now);
+    let returned = bench.cache.store(&key(&big), giant.a(300).stored(), Provenance::default(), bench.now);
     assert!(returned.message().len() > 15_000);
     assert_eq!(bench.word(&big), "miss", "what it replaced is out of date");
 }
@@ -583,7 +588,7 @@ proptest! {
                 Deed::Wait { secs } => clock += secs,
                 Deed::Store { key, ttl, age } => {
                     let answer = address(&names[usize::from(key & 1)], ttl, serial_now);
-                    let returned = bench.cache.store(&key_of(key), answer, age, now);
+                    let returned = bench.cache.store(&key_of(key), answer, Provenance { age_secs: age, ..Provenance::default() }, now);
                     let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
                     let secs = u64::from(ttl.saturating_sub(age).min(350));
                     prop_assert!(u64::from(returned.min_ttl().unwrap().0) == secs);
@@ -593,7 +598,7 @@ proptest! {
                     let name = names[usize::from(key & 1)].clone();
                     // The serial is the MINIMUM: the last four octets.
                     let denial = Message::about(name, RecordType::A).rcode(Rcode::NXDOMAIN).soa(300, minimum);
-                    bench.cache.store(&key_of(key), denial.stored(), 0, now);
+                    bench.cache.store(&key_of(key), denial.stored(), Provenance::default(), now);
                     let secs = if minimum > i32::MAX as u32 { 0 } else { u64::from(minimum.min(260)) };
                     model.insert(key, Known { at: clock, secs, serial: minimum });
                 }

@@ -3,7 +3,7 @@
 //! that a client does goes by `mod.rs` instead.
 
 use super::entry::{Entry, Phase};
-use super::key::Variant;
+use super::key::{Origin, Variant};
 use super::lifetime::Ticks;
 use super::shard::Shard;
 use super::{Cache, SHARDS, lock};
@@ -32,22 +32,25 @@ pub enum Progress {
     Done,
 }
 
-/// The names that a walk is about.
+/// What a walk is about.
 #[derive(Clone, Copy, Debug)]
-pub enum Names<'a> {
-    /// This one.
+pub enum Chosen<'a> {
+    /// This name.
     One(NameRef<'a>),
-    /// This one and all below it.
+    /// This name and all below it.
     Within(NameRef<'a>),
+    /// The answers of these.
+    Of(&'a [Origin]),
 }
 
-impl Names<'_> {
-    /// True when an entry is about one of the names.
+impl Chosen<'_> {
+    /// True when an entry is meant.
     fn match_entry(self, entry: &Entry) -> bool {
         let name = entry.stored_answer().question().name;
         match self {
             Self::One(wanted) => name.eq_ignore_case(wanted),
             Self::Within(top) => name.is_within(top),
+            Self::Of(origins) => origins.contains(&entry.origin()),
         }
     }
 }
@@ -87,27 +90,27 @@ pub enum Standing {
 }
 
 impl Cache {
-    /// Takes one step: adds to `found` what is kept of `names` in the slots it comes by.
+    /// Takes one step: adds to `found` what is kept of `chosen` in the slots it comes by.
     pub fn look_around(
         &self,
         walk: &mut Walk,
-        names: Names<'_>,
+        chosen: Chosen<'_>,
         now: Instant,
         found: &mut Vec<Kept>,
     ) -> Progress {
         let now = Ticks::since(self.epoch, now);
         self.step(walk, |shard, slots| {
             let serving = shard.serving();
-            let entries = shard.entries(slots).filter(|(_, entry)| names.match_entry(entry));
+            let entries = shard.entries(slots).filter(|(_, entry)| chosen.match_entry(entry));
             found.extend(entries.map(|(_, entry)| entry.kept(&serving, now)));
         })
     }
 
-    /// Takes one step: removes what is kept of `names` in the slots it comes by; says how many entries that were.
-    pub fn forget_around(&self, walk: &mut Walk, names: Names<'_>) -> (Progress, usize) {
+    /// Takes one step: removes what is kept of `chosen` in the slots it comes by; says how many entries that were.
+    pub fn forget_around(&self, walk: &mut Walk, chosen: Chosen<'_>) -> (Progress, usize) {
         let mut gone = Vec::new();
         let progress = self.step(walk, |shard, slots| {
-            let entries = shard.entries(slots).filter(|(_, entry)| names.match_entry(entry));
+            let entries = shard.entries(slots).filter(|(_, entry)| chosen.match_entry(entry));
             let ids: Vec<_> = entries.map(|(id, _)| id).collect();
             gone.extend(ids.into_iter().filter_map(|id| shard.remove(id)));
         });
@@ -142,6 +145,7 @@ pub(super) fn standing(phase: Phase, left_secs: u32, is_failure: bool) -> Standi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Provenance;
     use crate::cache::key::{KeyRef, PartitionId};
     use crate::cache::samples::{address, key, name, settings};
     use crate::wire::header::Rcode;
@@ -149,9 +153,9 @@ mod tests {
     use std::time::Duration;
 
     /// Walks to the end and returns what is kept of a name.
-    fn kept(cache: &Cache, names: Names<'_>, now: Instant) -> Vec<Kept> {
+    fn kept(cache: &Cache, chosen: Chosen<'_>, now: Instant) -> Vec<Kept> {
         let (mut walk, mut found) = (Walk::default(), Vec::new());
-        while cache.look_around(&mut walk, names, now, &mut found) == Progress::More {}
+        while cache.look_around(&mut walk, chosen, now, &mut found) == Progress::More {}
         found
     }
 
@@ -161,7 +165,7 @@ mod tests {
         let cache = Cache::new(&settings(), now);
         for number in 0..names {
             let name = name(&format!("h{number}.example."));
-            cache.store(&key(&name), address(&name, 300, number), 0, now);
+            cache.store(&key(&name), address(&name, 300, number), Provenance::default(), now);
         }
         (cache, now)
     }
@@ -173,10 +177,10 @@ mod tests {
         let question = key(&wanted).question;
         for (dnssec_ok, partition) in [(true, 0), (false, 7)] {
             let variant = Variant { dnssec_ok, checking_disabled: false, partition: PartitionId(partition) };
-            cache.store(&KeyRef { question, variant }, address(&wanted, 60, 1), 0, now);
+            cache.store(&KeyRef { question, variant }, address(&wanted, 60, 1), Provenance::default(), now);
         }
         let upper: Name = name("H4711.EXAMPLE.");
-        let found = kept(&cache, Names::One(upper.view()), now + Duration::from_secs(10));
+        let found = kept(&cache, Chosen::One(upper.view()), now + Duration::from_secs(10));
         let mut seen: Vec<_> = found
             .iter()
             .map(|kept| (kept.variant.dnssec_ok, kept.variant.partition.0, kept.standing))
@@ -187,7 +191,7 @@ mod tests {
         assert!(seen.contains(&(true, 0, Standing::Fresh { left_secs: 50 })), "{seen:?}");
         assert_eq!(found.len(), 3, "{seen:?}");
         assert!(found.iter().all(|kept| kept.age_secs == 10 && kept.failing_secs.is_none()));
-        assert_eq!(kept(&cache, Names::Within(name("example.").view()), now).len(), 20_002);
+        assert_eq!(kept(&cache, Chosen::Within(name("example.").view()), now).len(), 20_002);
     }
 
     #[test]
@@ -196,7 +200,7 @@ mod tests {
         let (mut walk, mut steps) = (Walk::default(), 0);
         loop {
             let mut found = Vec::new();
-            let progress = cache.look_around(&mut walk, Names::Within(name(".").view()), now, &mut found);
+            let progress = cache.look_around(&mut walk, Chosen::Within(name(".").view()), now, &mut found);
             assert!(found.len() <= STEP);
             steps += 1;
             if progress == Progress::Done {
@@ -211,11 +215,11 @@ mod tests {
         let now = crate::clock::now();
         let cache = Cache::new(&settings(), now);
         let [stale, down] = ["stale.example.", "down.example."].map(name);
-        cache.store(&key(&stale), address(&stale, 60, 1), 0, now);
+        cache.store(&key(&stale), address(&stale, 60, 1), Provenance::default(), now);
         let reply = || StoredAnswer::failure(&key(&down).question, Rcode::SERVFAIL, None);
         cache.store_failure(&key(&down), reply(), now);
         let look = |name: &Name, secs| {
-            let found = kept(&cache, Names::One(name.view()), now + Duration::from_secs(secs));
+            let found = kept(&cache, Chosen::One(name.view()), now + Duration::from_secs(secs));
             found.first().map(|kept| (kept.standing, kept.failing_secs))
         };
         let max_stale = u32::try_from(settings().max_stale.as_secs()).unwrap();
@@ -232,20 +236,20 @@ mod tests {
         let cache = Cache::new(&settings(), now);
         for text in ["example.", "www.example.", "other."] {
             let name = name(text);
-            cache.store(&key(&name), address(&name, 300, 1), 0, now);
+            cache.store(&key(&name), address(&name, 300, 1), Provenance::default(), now);
         }
-        let forget = |names: Names<'_>| {
+        let forget = |chosen: Chosen<'_>| {
             let mut walk = Walk::default();
             let steps = std::iter::from_fn(|| {
-                let (progress, removed) = cache.forget_around(&mut walk, names);
+                let (progress, removed) = cache.forget_around(&mut walk, chosen);
                 (progress == Progress::More || removed > 0).then_some(removed)
             });
             steps.sum::<usize>()
         };
         let example = name("EXAMPLE.");
-        assert_eq!(forget(Names::One(example.view())), 1);
-        assert_eq!(forget(Names::One(example.view())), 0);
-        assert_eq!(forget(Names::Within(example.view())), 1);
+        assert_eq!(forget(Chosen::One(example.view())), 1);
+        assert_eq!(forget(Chosen::One(example.view())), 0);
+        assert_eq!(forget(Chosen::Within(example.view())), 1);
         assert_eq!(cache.usage().0, 1);
     }
 }

@@ -7,6 +7,7 @@ use super::flight::{Flight, Hedge, MAX_ATTEMPTS, Sent, SentState};
 use super::flights::{FlightId, Flights, GENERATION_MASK};
 use super::inbox::Completion;
 use super::snapshot::Snapshot;
+use crate::cache::Provenance;
 use crate::config::settings::Endpoint;
 use crate::policy::Verdict;
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
@@ -218,7 +219,9 @@ impl Flights {
         let answer = asked.keep(response);
         // An answer for one network is nobody else's (RFC 7871 §7.3.1). The network that we named is part of the key.
         let is_ours = response.ecs_scope().is_none_or(|scope| scope == 0) || flight.names_network;
-        let answer = if is_ours { self.cache().store(&key, answer, age_secs, now) } else { answer };
+        let origin = flight.server(server).map(|server| server.origin()).unwrap_or_default();
+        let provenance = Provenance { origin, age_secs };
+        let answer = if is_ours { self.cache().store(&key, answer, provenance, now) } else { answer };
         Ending::Answer { answer, server }
     }
 }

@@ -76,9 +76,9 @@ impl Flights {
         }
     }
 
-    /// Keeps the reply to a failure, if the failure is not our own.
+    /// Keeps the reply to a failure, if the failure is not our own and the servers in force are those that failed.
     fn remember_failure(&self, key: &KeyRef<'_>, failure: &Failure, flight: &Flight, now: Instant) {
-        if !failure.is_cacheable() {
+        if !failure.is_cacheable() || flight.snapshot.is_superseded() {
             return;
         }
         let kept = StoredAnswer::failure(&key.question, failure.rcode(), Some(failure.ede().code));

@@ -145,7 +145,7 @@ impl Resolver {
     /// Puts another configuration in force. Queries that wait end under the one they began with.
     pub fn replace(&self, snapshot: Snapshot) {
         self.permits.reconfigure(snapshot.limits.max_inflight, snapshot.limits.max_inflight_per_client);
-        self.snapshot.store(Arc::new(snapshot));
+        self.snapshot.swap(Arc::new(snapshot)).supersede();
     }
 
     /// Returns the configuration in force.

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub(super) stale_after: Option<Duration>,
     /// Bounds.
     pub(super) limits: Limits,
+    /// Another one is in force.
+    superseded: AtomicBool,
 }
 
 /// A group, and the part of the cache its answers live in.
@@ -81,11 +83,22 @@ impl Snapshot {
             query_timeout: settings.timeouts.query,
             stale_after: (!settings.cache.max_stale.is_zero()).then_some(settings.cache.stale_after),
             limits: settings.limits.clone(),
+            superseded: AtomicBool::new(false),
         }
     }
 
-    /// Returns the name of the group whose answers a part of the cache holds; of several the first. None: answers made under
-    /// rules or servers that are no longer in force.
+    /// Notes that another one is in force.
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Relaxed);
+    }
+
+    /// True when another one is in force: what failed under this one says nothing about its servers.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Relaxed)
+    }
+
+    /// Returns the name of the group whose answers a part of the cache holds. None: answers made under rules that are no
+    /// longer in force.
     pub fn group_of(&self, partition: PartitionId) -> Option<&str> {
         let entry = self.groups.iter().find(|entry| entry.partition == partition)?;
         Some(entry.group.name.as_str())
@@ -102,15 +115,15 @@ impl Snapshot {
     }
 }
 
-/// Returns the part of the cache for a group: the same over a reload that leaves the group's servers, the answer-side
-/// rules and the operator's network as they are, another one otherwise, so that answers made under other rules or for
-/// another network are not found.
+/// Returns the part of the cache for a group: the same over a reload that leaves the answer-side rules and the operator's
+/// network as they are, another one otherwise, so that answers made under other rules or for another network are not
+/// found. Servers may come and go: the answers of one that is gone are forgotten (`Cache::forget_origins`).
 fn partition(group: &Group, answer_side: u32, subnet: &SubnetRule) -> PartitionId {
     let network = match subnet {
         SubnetRule::Fixed(content) => Some(content),
         SubnetRule::Strip | SubnetRule::OptOut | SubnetRule::Forward => None,
     };
     let mut hasher = DefaultHasher::new();
-    (group.partition, answer_side, network).hash(&mut hasher);
+    (&group.name, group.own, answer_side, network).hash(&mut hasher);
     PartitionId(u32::try_from(hasher.finish() >> 32).unwrap_or_default())
 }

@@ -2,6 +2,7 @@
 
 use super::Upstream;
 use super::group::Group;
+use crate::cache::key::Origin;
 use crate::config::settings::{Endpoint, GroupSpec, Host, Limits, ServerSpec, StrategyKind};
 use crate::telemetry::counters::UpstreamCounters;
 use crate::transport::{Exchange, Handshake, Received, Ticket, Transport, TransportError};
@@ -162,7 +163,7 @@ pub(crate) fn upstream_at(
         trust_ad: false,
     };
     let counters = Arc::new(UpstreamCounters::default());
-    (Arc::new(Upstream::new(Arc::new(spec), Box::new(fake.clone()), counters)), fake)
+    (Arc::new(Upstream::new(Arc::new(spec), Origin::default(), Box::new(fake.clone()), counters)), fake)
 }
 
 /// A group of such servers.

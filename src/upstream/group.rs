@@ -6,7 +6,6 @@ use super::budget::{HedgeBudget, RetryBudget};
 use super::strategy::{self, AttemptOrder, Candidate, MAX_MEMBERS, Strategy};
 use crate::config::settings::{GroupSpec, Limits};
 use crate::telemetry::bounds::{Bound, Bounds};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,8 +20,6 @@ pub struct Group {
     strategy: Box<dyn Strategy>,
     /// The operator's own servers, whose names may have private addresses.
     pub own: bool,
-    /// Equal for groups of the same servers: their answers may be shared. One half of a cache partition.
-    pub partition: u64,
     /// Attempts of one query.
     attempts: u8,
     /// Bounds the retries of all queries.
@@ -42,13 +39,11 @@ impl Group {
         bounds: Arc<Bounds>,
     ) -> Self {
         upstreams.truncate(MAX_MEMBERS);
-        let partition = partition(&upstreams, spec.own);
         Self {
             name: spec.name.clone(),
             upstreams,
             strategy: strategy::build(spec.strategy),
             own: spec.own,
-            partition,
             attempts: u8::try_from(limits.attempts).unwrap_or(u8::MAX),
             budget: RetryBudget::new(limits.retry_percent, crate::clock::now()),
             hedges: HedgeBudget::new(limits.hedge_percent),
@@ -73,16 +68,6 @@ impl Group {
         self.strategy.order(candidates, random, &mut order);
         order
     }
-}
-
-/// Returns a number that is the same for the same servers, within one run of the program.
-fn partition(upstreams: &[Arc<Upstream>], own: bool) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    own.hash(&mut hasher);
-    for upstream in upstreams {
-        upstream.spec().hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// The attempts of one query: whom to ask first, and whom after a failure. Small and without heap.
@@ -251,16 +236,6 @@ mod tests {
         assert_eq!(attempts.next(&group, now), Some(1));
         assert_eq!(attempts.next_after_rcode(&group, now), None);
         assert_eq!(attempts.next(&group, now), Some(2));
-    }
-
-    #[test]
-    fn groups_of_the_same_servers_share_a_partition() {
-        let (a, b) = (fake::upstream("a", fake::silent()).0, fake::upstream("b", fake::silent()).0);
-        let one = group_of(vec![Arc::clone(&a), Arc::clone(&b)]);
-        let same = group_of(vec![Arc::clone(&a), Arc::clone(&b)]);
-        let other = group_of(vec![b]);
-        assert_eq!(one.partition, same.partition);
-        assert_ne!(one.partition, other.partition);
     }
 
     #[test]

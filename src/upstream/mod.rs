@@ -14,6 +14,7 @@ pub mod recent;
 pub mod retry;
 pub mod strategy;
 
+use crate::cache::key::Origin;
 use crate::config::settings::ServerSpec;
 use crate::telemetry::counters::UpstreamCounters;
 use crate::telemetry::throttle::Throttle;
@@ -50,6 +51,8 @@ pub struct Upstream {
     id: UpstreamId,
     /// What the operator or a preset says of it; equal specs are the same server over a reload.
     spec: Arc<ServerSpec>,
+    /// The number under which the cache keeps its answers.
+    origin: Origin,
     /// The way to it.
     transport: Box<dyn Transport>,
     /// What was seen of it; held for a few instructions, never over a call to the transport.
@@ -213,6 +216,7 @@ impl Upstream {
     /// Makes a server that nothing is known of: it counts as up until it shows otherwise.
     pub fn new(
         spec: Arc<ServerSpec>,
+        origin: Origin,
         transport: Box<dyn Transport>,
         counters: Arc<UpstreamCounters>,
     ) -> Self {
@@ -228,6 +232,7 @@ impl Upstream {
         Self {
             id: UpstreamId::fresh(),
             spec,
+            origin,
             transport,
             condition: Mutex::new(condition),
             in_flight: AtomicU32::new(0),
@@ -250,6 +255,11 @@ impl Upstream {
     /// Returns what it was made from.
     pub fn spec(&self) -> &Arc<ServerSpec> {
         &self.spec
+    }
+
+    /// Returns the number under which the cache keeps its answers.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Returns the way to it.

@@ -3,7 +3,7 @@
 
 use super::protocol::Flush;
 use crate::app::core::Core;
-use crate::cache::walk::{Kept, Names, Progress, Standing, Walk};
+use crate::cache::walk::{Chosen, Kept, Progress, Standing, Walk};
 use crate::resolver::snapshot::Snapshot;
 use crate::wire::name::Name;
 use crate::wire::record::{MessageText, RecordText, message_text};
@@ -20,7 +20,7 @@ const MOST_TEXT: usize = 1 << 20;
 /// Says what the cache keeps of a name.
 pub(super) async fn dump(core: &Core, name: &Name) -> Value {
     let (mut walk, mut found) = (Walk::default(), Vec::new());
-    let names = Names::One(name.view());
+    let names = Chosen::One(name.view());
     while core.cache().look_around(&mut walk, names, crate::clock::now(), &mut found) == Progress::More {
         if found.len() > MOST_ENTRIES {
             break;
@@ -49,8 +49,8 @@ pub(super) async fn dump(core: &Core, name: &Name) -> Value {
 pub(super) async fn flush(core: &Core, what: &Flush) -> Value {
     let names = match what {
         Flush::All => return json!({ "removed": core.cache().purge(None) }),
-        Flush::Name(name) => Names::One(name.view()),
-        Flush::Subtree(name) => Names::Within(name.view()),
+        Flush::Name(name) => Chosen::One(name.view()),
+        Flush::Subtree(name) => Chosen::Within(name.view()),
     };
     let (mut walk, mut removed) = (Walk::default(), 0_usize);
     loop {
