@@ -62,9 +62,10 @@ impl Verifier {
         let has_pin = |root: &&TrustAnchor<'_>| self.has_pin(&public_key(root));
         let mut pinned: RootCertStore = self.roots.roots.iter().filter(has_pin).cloned().collect();
         for certificate in intermediates {
-            let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-            if self.has_pin(&key) {
-                pinned.add(certificate.clone().into_owned())?;
+            // One that cannot be read is no part of the chain that was verified.
+            let Ok(parsed) = ParsedCertificate::try_from(certificate) else { continue };
+            if self.has_pin(&parsed.subject_public_key_info()) {
+                let _ = pinned.add(certificate.clone().into_owned());
             }
         }
         let algorithms = self.provider.signature_verification_algorithms.all;
