@@ -1,5 +1,6 @@
 //! One queue for the time-outs of all flights: a timing wheel of 8 ms slots. Putting one in costs a push and taking it
-//! back costs nothing: a flight that ended is simply not found when its slot comes round.
+//! back costs nothing: a flight that ended is simply not found when its slot comes round. What is in a slot is a chain
+//! through one list of places, so the wheel is as large as what was ever due at once, not that in every slot.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 const SLOT_MILLIS: u64 = 8;
 /// Slots in the wheel: 8.2 s. What is due later goes round again.
 const SLOTS: usize = 1024;
+/// The end of a chain.
+const NONE: u32 = u32::MAX;
 
 /// The wheel. `T` names what is due.
 #[derive(Debug)]
@@ -15,16 +18,32 @@ pub(super) struct Deadlines<T> {
     start: Instant,
     /// Number of the next slot to expire, counted from `start`.
     next: u64,
-    /// What is due in each slot, with the exact time.
-    slots: Vec<Vec<(Instant, T)>>,
-    /// Entries in all slots.
+    /// The first place of each slot's chain.
+    slots: Box<[u32]>,
+    /// What is due in any slot; holes are chained too.
+    places: Vec<Place<T>>,
+    /// The first hole.
+    hole: u32,
+    /// Places that are no holes.
     len: usize,
+}
+
+/// One of the things that are due.
+#[derive(Clone, Copy, Debug)]
+struct Place<T> {
+    /// The exact time.
+    at: Instant,
+    /// What.
+    item: T,
+    /// The next place of the chain.
+    next: u32,
 }
 
 impl<T: Copy> Deadlines<T> {
     /// Makes an empty wheel.
     pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, next: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect(), len: 0 }
+        let slots = vec![NONE; SLOTS].into_boxed_slice();
+        Self { start: now, next: 0, slots, places: Vec::new(), hole: NONE, len: 0 }
     }
 
     /// Adds `item`, due at `at`.
@@ -32,8 +51,10 @@ impl<T: Copy> Deadlines<T> {
         let slot = self.slot_of(at).max(self.next);
         // A time beyond the wheel waits in the last slot and is pushed again from there.
         let slot = slot.min(self.next.saturating_add(SLOTS as u64 - 1));
-        if let Some(entries) = self.slot_mut(slot) {
-            entries.push((at, item));
+        let Some(first) = self.slots.get(index_of(slot)).copied() else { return };
+        let place = self.put(Place { at, item, next: first });
+        if let Some(first) = self.slots.get_mut(index_of(slot)) {
+            *first = place;
             self.len += 1;
         }
     }
@@ -46,28 +67,24 @@ impl<T: Copy> Deadlines<T> {
             return;
         }
         while self.next < current {
-            let entries = self.slot_mut(self.next).map(std::mem::take).unwrap_or_default();
-            let slot = self.next;
+            let first = self.slots.get_mut(index_of(self.next));
+            let first = first.map_or(NONE, |first| std::mem::replace(first, NONE));
             self.next += 1;
-            self.len -= entries.len();
-            self.settle(slot, entries, now, due);
+            self.settle(first, now, due);
         }
     }
 
-    /// Hands out what is due of an expired slot, and pushes the rest again.
-    fn settle(&mut self, slot: u64, mut entries: Vec<(Instant, T)>, now: Instant, due: &mut Vec<T>) {
-        for (at, item) in entries.drain(..) {
-            if at <= now {
-                due.push(item);
+    /// Hands out what is due of an expired slot's chain, and pushes the rest again.
+    fn settle(&mut self, first: u32, now: Instant, due: &mut Vec<T>) {
+        let mut number = first;
+        while let Some(place) = self.take(number) {
+            number = place.next;
+            self.len -= 1;
+            if place.at <= now {
+                due.push(place.item);
             } else {
-                self.push(at, item);
+                self.push(place.at, place.item);
             }
-        }
-        // The allocation goes back to its place, so that a steady load allocates nothing.
-        if let Some(place) = self.slot_mut(slot)
-            && place.capacity() == 0
-        {
-            *place = entries;
         }
     }
 
@@ -78,16 +95,33 @@ impl<T: Copy> Deadlines<T> {
         }
         let ahead = (0..SLOTS as u64).find(|ahead| {
             let slot = self.next.saturating_add(*ahead);
-            self.slots.get(index_of(slot)).is_some_and(|entries| !entries.is_empty())
+            self.slots.get(index_of(slot)).is_some_and(|first| *first != NONE)
         })?;
         // A slot is due when it has wholly passed.
         let slots = self.next.saturating_add(ahead).saturating_add(1);
         Some(self.start + Duration::from_millis(slots.saturating_mul(SLOT_MILLIS)))
     }
 
-    /// Returns the entries of a slot.
-    fn slot_mut(&mut self, slot: u64) -> Option<&mut Vec<(Instant, T)>> {
-        self.slots.get_mut(index_of(slot))
+    /// Fills a hole or a new place; returns its number.
+    fn put(&mut self, place: Place<T>) -> u32 {
+        let number = self.hole;
+        if let Some(hole) = self.places.get_mut(to_index(number)) {
+            self.hole = hole.next;
+            *hole = place;
+            return number;
+        }
+        self.places.push(place);
+        // Flights are bounded by the permits and the refreshes, and each has few times: far below 2^32.
+        u32::try_from(self.places.len() - 1).unwrap_or(NONE)
+    }
+
+    /// Takes what is in a place and leaves a hole; None at the end of a chain.
+    fn take(&mut self, number: u32) -> Option<Place<T>> {
+        let place = self.places.get_mut(to_index(number))?;
+        let taken = *place;
+        place.next = self.hole;
+        self.hole = number;
+        Some(taken)
     }
 
     /// Returns the slot in which `at` lies.
@@ -100,6 +134,11 @@ impl<T: Copy> Deadlines<T> {
         let millis = u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX);
         millis / SLOT_MILLIS
     }
+}
+
+/// Returns where a place stands in the list.
+fn to_index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Returns where a slot stands in the wheel.
@@ -128,6 +167,20 @@ mod tests {
         wheel.expire(start + Duration::from_millis(30_032), &mut due);
         assert_eq!(due, [7]);
         assert!(wheel.next_at().is_none());
+    }
+
+    #[test]
+    fn places_are_used_again_whichever_slot_they_were_in() {
+        let start = crate::clock::now();
+        let mut wheel = Deadlines::new(start);
+        let mut due = Vec::new();
+        for round in 0..1000 {
+            let now = start + Duration::from_millis(round * SLOT_MILLIS);
+            wheel.expire(now, &mut due);
+            wheel.push(now + Duration::from_millis(1), round);
+        }
+        assert_eq!(due.len(), 999);
+        assert!(wheel.places.len() <= 2, "{} places", wheel.places.len());
     }
 
     proptest! {
