@@ -3,7 +3,7 @@
 //! wait for them: their replies leave through [`UdpSink`] from wherever the flight ends.
 
 use super::Answer;
-use super::batch::{BATCH, BatchSocket, Datagrams, Replies, send};
+use super::batch::{BATCH, BatchSocket, Datagrams, Queue, Replies, send};
 use super::bind::Origin;
 use super::intake::{Intake, Taken};
 use crate::clock;
@@ -12,6 +12,7 @@ use crate::telemetry::throttle::Throttle;
 use crate::wire::query::ClientTransport;
 use futures_util::FutureExt;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
@@ -149,7 +150,8 @@ impl<A: Answer> UdpLoop<A> {
             let mut guard = tokio::select! {
                 biased;
                 () = stop.as_mut() => break,
-                ready = self.readable.readable() => match ready {
+                // Not `readable()`, which makes a new entry in a list of waiters each time: only this loop waits.
+                ready = poll_fn(|cx| self.readable.poll_read_ready(cx)) => match ready {
                     Ok(guard) => guard,
                     Err(_) => return,
                 },
@@ -229,8 +231,8 @@ fn take_turn<A: Answer>(
             misses.clear();
         }
         match received {
-            Ok(received) if received < BATCH => return Turn::Emptied,
-            Ok(_) => {}
+            Ok(Queue::Emptied) => return Turn::Emptied,
+            Ok(Queue::MayHoldMore) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
             Err(error) => {
                 tracing::debug!(%error, "cannot receive");
