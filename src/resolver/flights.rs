@@ -231,7 +231,8 @@ impl Flights {
             hash,
             query,
             names_network,
-            waiters: Vec::new(),
+            // Mostly one: a longer list would be a larger part of all that a flight holds.
+            waiters: Vec::with_capacity(1),
             stale,
             stale_sent: false,
             attempts,

@@ -5,7 +5,7 @@
 //! How long an answer lives and who may have it is the cache's business, not this file's.
 //!
 //! ```text
-//! | prefix: 7 octets | TTL offsets: 2 octets each | message |
+//! | prefix: 6 octets | TTL offsets: 2 octets each | message |
 //! ```
 
 use super::ede::{Ede, EdeCode};
@@ -147,15 +147,24 @@ impl StoredAnswer {
         let prefix = traits.prefix(&response.question());
         let count = kept().count();
         let message_at = PREFIX_LEN + 2 * count;
-        let mut octets = Vec::with_capacity(message_at + cut.end);
-        octets.extend_from_slice(&prefix.encode(u16::try_from(count).unwrap_or(0)));
+        // Filled where it stays: the one allocation of an answer that is kept, and no copy.
+        let mut stored: Arc<[u8]> = std::iter::repeat_n(0, message_at + cut.end).collect();
+        let octets = Arc::make_mut(&mut stored);
+        let mut rest = &mut *octets;
+        let mut append = |part: &[u8]| {
+            if let Some((room, behind)) = std::mem::take(&mut rest).split_at_mut_checked(part.len()) {
+                room.copy_from_slice(part);
+                rest = behind;
+            }
+        };
+        append(&prefix.encode(u16::try_from(count).unwrap_or(0)));
         for record in kept() {
             // Offsets are below 65,535 because no checked message is longer.
-            octets.extend_from_slice(&u16::try_from(record.ttl_offset).unwrap_or(0).to_be_bytes());
+            append(&u16::try_from(record.ttl_offset).unwrap_or(0).to_be_bytes());
         }
         let [_, answers, ..] = response.header().counts();
-        octets.extend_from_slice(&traits.header([answers, cut.authorities]));
-        octets.extend_from_slice(response.bytes().get(HEADER_LEN..cut.end).unwrap_or_default());
+        append(&traits.header([answers, cut.authorities]));
+        append(response.bytes().get(HEADER_LEN..cut.end).unwrap_or_default());
         for record in kept() {
             // Written back because a TTL with the top bit set was read as 0.
             let at = message_at + record.ttl_offset;
@@ -163,7 +172,7 @@ impl StoredAnswer {
                 field.copy_from_slice(&record.ttl.0.to_be_bytes());
             }
         }
-        Self(octets.into())
+        Self(stored)
     }
 
     /// As `cut_from`; `None` when a name has labels within a TTL, so that the name would change as the answer ages. No
