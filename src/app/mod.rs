@@ -106,6 +106,8 @@ impl Gateway {
         };
         let workers = Workers::start(settings.workers, context).map_err(StartError::Threads)?;
         core.start(&settings, &workers.handles())?;
+        // Before the rest: connections come about while sockets are bound.
+        core.warm();
         let sharing = handover.sharing;
         workers.take_over(handover);
         let report = workers.listen(&settings.listen)?;
@@ -123,7 +125,6 @@ impl Gateway {
         gateway.metrics = gateway.serve_metrics(gateway.settings.metrics, control)?;
         // From now on the ports are ours alone: a reload is told when one is taken.
         gateway.sharing = Sharing::Nobody;
-        gateway.core.warm();
         gateway.ready.store(true, Ordering::Release);
         Ok(gateway)
     }
