@@ -6,6 +6,8 @@ pub mod doctor;
 pub mod health;
 #[cfg(feature = "tools")]
 pub mod install;
+#[cfg(feature = "tools")]
+mod man;
 pub mod network;
 pub mod query;
 mod remote;
@@ -111,7 +113,7 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
             Ok(())
         }),
         #[cfg(feature = "tools")]
-        Command::Man => print(|out| clap_mangen::Man::new(Cli::command()).render(out)),
+        Command::Man => print(|out| man::page(Cli::command(), out)),
         Command::Version => print(|out| {
             let command = Cli::command();
             writeln!(out, "veildns {}", command.get_long_version().unwrap_or_default())
