@@ -468,6 +468,19 @@ impl UpstreamCounters {
 mod tests {
     use super::*;
 
+    #[test]
+    fn every_label_is_documented() {
+        let page = include_str!("../../docs/metrics.md");
+        let rows = OUTCOMES.into_iter().chain(Source::ALL.map(Source::label));
+        for label in rows {
+            assert!(page.contains(&format!("\n| `{label}` | ")), "{label}");
+        }
+        for rule in crate::wire::response::ResponseFault::ALL.map(crate::wire::response::ResponseFault::label)
+        {
+            assert!(page.contains(&format!("`{rule}`")), "{rule}");
+        }
+    }
+
     /// A query that was answered at once over UDP.
     fn at_once(source: Source, rcode: Rcode, ede: Option<EdeCode>) -> Outcome {
         Outcome { source, rcode, ede, transport: ClientTransport::Udp, duration: None }

@@ -48,7 +48,8 @@ impl Machine {
         let groups = group();
         let log = lent.join("boot.log");
         let file = fs::File::create(&log).unwrap();
-        let script = "if [ -n \"$3\" ]; then echo $$ > \"$3/cgroup.procs\"; fi; exec unshare --fork --kill-child --pid \
+        // Ends with this thread, however that ends.
+        let script = "if [ -n \"$3\" ]; then echo $$ > \"$3/cgroup.procs\"; fi; exec setpriv --pdeathsig KILL unshare --fork --kill-child --pid \
                       --mount --net --uts --ipc --cgroup tests/pages/boot \"$1\" \"$2\"";
         let mut command = Command::new("sh");
         command.args(["-c", script, "boot"]).arg(shared.path()).arg(env!("CARGO_MANIFEST_DIR"));

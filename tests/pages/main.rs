@@ -51,8 +51,9 @@ case "$*" in
 esac
 "#;
 
-/// Stands for `sudo`: everybody is root there.
-const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
+/// Stands for `sudo`: everybody is root there. Like it, it passes no variables on and looks for programs of the system only.
+const SUDO: &str = "#!/bin/sh\nexec env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
+                    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"\n";
 
 /// The root of the repository.
 fn root() -> &'static Path {
