@@ -8,6 +8,7 @@
 //! | prefix: 6 octets | TTL offsets: 2 octets each | message |
 //! ```
 
+use super::MAX_MESSAGE;
 use super::ede::{Ede, EdeCode};
 use super::edns::{OPT_FIXED_LEN, write_opt};
 use super::header::{FLAG_AD, FLAG_CD, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, HEADER_LEN, MASK_RCODE, Rcode};
@@ -131,7 +132,7 @@ impl StoredAnswer {
     ///
     /// ID, RD and CD are the query's; AD is set if stored and the query had AD or DO (RFC 6840 §5.7, §5.8);
     /// the question's octets are the query's, letter case included; an OPT record is there if the query had
-    /// one, with `ede` or else the stored EDE code. No allocation, no walk over the records.
+    /// one, with `ede` or else the stored EDE code, unless no message has room for both it and the answer. No allocation, no walk over the records.
     pub fn render(&self, query: &QueryRef<'_>, ttl: TtlRule, ede: Option<&Ede>, out: &mut [u8]) -> usize {
         self.parts().render(query, ttl, ede, out).unwrap_or(0)
     }
@@ -258,7 +259,8 @@ impl Parts<'_> {
             return None;
         }
         // The OPT record is measured without its EDE, which goes before data goes (RFC 8914 §3).
-        let opt_len = if query.edns().is_some() { OPT_FIXED_LEN } else { 0 };
+        let has_opt = query.edns().is_some() && !self.leaves_no_room(out.len());
+        let opt_len = if has_opt { OPT_FIXED_LEN } else { 0 };
         let fits = self.message.len() + opt_len <= out.len();
         let body_len = if fits { self.message.len() } else { question_end };
         if body_len + opt_len > out.len() {
@@ -270,12 +272,15 @@ impl Parts<'_> {
         if fits {
             self.write_ttls(ttl, body);
         }
-        let opt_len = match query.edns() {
-            Some(_) => self.write_opt(query, ede, room)?,
-            None => 0,
-        };
-        self.write_header(query, fits, body)?;
+        let opt_len = if has_opt { self.write_opt(query, ede, room)? } else { 0 };
+        self.write_header(query, Shape { fits, has_opt }, body)?;
         Some(body_len + opt_len)
+    }
+
+    /// True for an answer that would be longer than any message together with an OPT record. RFC 6891 §6.1.1 wants the record in
+    /// every reply to a query with one, but then this answer would never arrive: there is nothing after TCP.
+    fn leaves_no_room(&self, limit: usize) -> bool {
+        limit >= MAX_MESSAGE && self.message.len() <= limit && self.message.len() + OPT_FIXED_LEN > limit
     }
 
     /// Writes the TTLs as `rule` says.
@@ -295,15 +300,15 @@ impl Parts<'_> {
     }
 
     /// Turns the stored header into the reply's.
-    fn write_header(&self, query: &QueryRef<'_>, fits: bool, message: &mut [u8]) -> Option<()> {
+    fn write_header(&self, query: &QueryRef<'_>, shape: Shape, message: &mut [u8]) -> Option<()> {
+        let Shape { fits, has_opt } = shape;
         let asked = query.header();
-        let has_edns = query.edns().is_some();
         let header: &mut [u8; HEADER_LEN] = message.first_chunk_mut()?;
         let [id_high, id_low, third, fourth, _, _, answers @ .., additional_high, additional] = header;
         [*id_high, *id_low] = query.id().to_be_bytes();
         *third = FLAG_QR | flag(FLAG_RD, asked.recursion_desired()) | flag(FLAG_TC, !fits);
         // Without an OPT record the upper bits have no place, and the lower ones alone would tell a lie.
-        let rcode = if has_edns || self.prefix.rcode_upper == 0 { self.rcode() } else { Rcode::SERVFAIL };
+        let rcode = if has_opt || self.prefix.rcode_upper == 0 { self.rcode() } else { Rcode::SERVFAIL };
         let wants_ad = asked.authentic_data() || query.dnssec_ok();
         *fourth = FLAG_RA
             | flag(*fourth & FLAG_AD, wants_ad)
@@ -313,9 +318,18 @@ impl Parts<'_> {
             answers.fill(0);
         }
         *additional_high = 0;
-        *additional = u8::from(has_edns);
+        *additional = u8::from(has_opt);
         Some(())
     }
+}
+
+/// What a reply has besides header and question.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// The records.
+    fits: bool,
+    /// An OPT record.
+    has_opt: bool,
 }
 
 /// Returns `bit` if it is to be set.
@@ -523,6 +537,26 @@ mod tests {
         assert_eq!(answer.rcode(), Rcode::NOERROR);
         assert_eq!(answer.min_ttl(), Some(Ttl(60)));
         assert_eq!(answer.ede_code(), None);
+    }
+
+    #[test]
+    fn an_answer_that_fills_a_message_to_its_last_octet_arrives_without_an_opt_record() {
+        for (len, with_opt) in [(65_524, true), (65_525, false), (65_535, false)] {
+            let mut octets = bytes(&samples::response("www.example.com."));
+            let rdata_len = len - octets.len() - 12;
+            octets[7] = 1;
+            octets.extend([0xc0, 12, 0xff, 0, 0, 1, 0, 0, 1, 0]);
+            octets.extend(u16::try_from(rdata_len).unwrap().to_be_bytes());
+            octets.resize(len, 7);
+            let answer = StoredAnswer::from_response(&ResponseRef::parse(&octets).unwrap(), ALL);
+            let asked = Asked::a_with_edns("www.example.com.");
+            let reply = render_into(&answer, &asked, TtlRule::Keep, MAX_MESSAGE);
+            assert_eq!(reply.len(), if with_opt { len + OPT_FIXED_LEN } else { len });
+            assert_eq!((reply[2] & FLAG_TC, reply[11]), (0, u8::from(with_opt)), "{len}");
+            // Over UDP it is cut, and says so with the OPT record that every reply has.
+            let cut = render_into(&answer, &asked, TtlRule::Keep, 1232);
+            assert_eq!((cut[2] & FLAG_TC, cut[11]), (FLAG_TC, 1), "{len}");
+        }
     }
 
     #[test]
