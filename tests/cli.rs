@@ -115,6 +115,21 @@ fn a_missing_file_is_a_configuration_error_and_named() {
 }
 
 #[test]
+fn check_names_every_file_that_it_has_read() {
+    let (directory, file) = written("strategy = \"failover\"");
+    let drop_ins = directory.path().join("veildns.d");
+    std::fs::create_dir(&drop_ins).unwrap();
+    std::fs::write(drop_ins.join("20-late.toml"), "[cache]\nmax_size = \"2MiB\"").unwrap();
+    std::fs::write(drop_ins.join("10-early.toml"), "[cache]\nmax_size = \"1MiB\"").unwrap();
+    std::fs::write(drop_ins.join("notes.txt"), "not for us").unwrap();
+    let output = run(&["check", "--config", file.to_str().unwrap()]);
+    let text = stdout(&output);
+    let places = ["veildns.toml", "10-early.toml", "20-late.toml"].map(|name| text.find(name).expect(name));
+    assert!(places.is_sorted(), "{text}");
+    assert!(text.contains("2MiB, answers kept") && !text.contains("notes.txt"), "{text}");
+}
+
+#[test]
 fn the_environment_overrides_single_keys() {
     let (_directory, file) = written("");
     let good = veildns()
@@ -229,6 +244,10 @@ fn query_without_an_answer_exits_with_1_and_says_why() {
     let output = run(&["query", "www.lab.example", "--config", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
     assert!(stdout(&output).contains("certificate"), "{}", stdout(&output));
+    let output = run(&["query", "www.lab.example", "--json", "--config", file.to_str().unwrap()]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reason = &report["extended_error"];
+    assert_eq!((&reason["code"], &reason["purpose"]), (&22.into(), &"No Reachable Authority".into()));
     assert_eq!(server.log.asked(), 0);
 }
 

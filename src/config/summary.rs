@@ -23,6 +23,9 @@ pub fn summary(settings: &Settings) -> String {
             Origin::File(path) => path.display().to_string(),
         },
     );
+    for drop_in in settings.files.iter().skip(1) {
+        page.entry("", drop_in.display().to_string());
+    }
     let listen: Vec<String> = settings.listen.iter().map(show_listen).collect();
     page.entry("listen", format!("{}; UDP and TCP", listen.join(", ")));
     let clients: Vec<String> = settings.access.iter().map(ToString::to_string).collect();
