@@ -174,6 +174,7 @@ mod tests {
             let mut attempts = Attempts::start(&group, 1, now);
             assert_eq!(all(&mut attempts, &group, now), expected);
             assert_eq!(attempts.made(), expected.len());
+            assert_eq!(group.bounds.count(Bound::Attempts), u64::from(members > 3));
         }
     }
 
@@ -200,6 +201,7 @@ mod tests {
             .inspect(|made| assert!(*made >= 1))
             .sum();
         assert_eq!(made, 400 + 100);
+        assert_eq!(group.bounds.count(Bound::RetryPercent), 300);
     }
 
     #[test]

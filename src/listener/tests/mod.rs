@@ -11,6 +11,7 @@ use super::{Answer, Context};
 use crate::config::settings::{Limits, Listen};
 use crate::resolver::Step;
 use crate::resolver::waiter::{ReplyBatch, ReplyNote, Waiter};
+use crate::telemetry::counters::Telemetry;
 use crate::telemetry::outcome::{Outcome, Source};
 use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryRef};
@@ -119,6 +120,7 @@ struct Server {
     workers: Workers<Fake>,
     fake: Arc<Fake>,
     access: Arc<ArcSwap<AccessList>>,
+    telemetry: Arc<Telemetry>,
     /// The first address.
     address: SocketAddr,
 }
@@ -129,15 +131,16 @@ impl Server {
         let fake = Arc::new(Fake::default());
         let loopback = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap());
         let access = Arc::new(ArcSwap::from_pointee(AccessList::new(&loopback)));
+        let telemetry = telemetry();
         let context = Context {
             resolver: Arc::clone(&fake),
-            telemetry: telemetry(),
+            telemetry: Arc::clone(&telemetry),
             access: Arc::clone(&access),
             limits: Arc::new(limits),
         };
         let workers = Workers::start(count, context).unwrap();
         let report = workers.listen(&[written(address.parse().unwrap())]).unwrap();
-        Self { workers, fake, access, address: report.bound[0] }
+        Self { workers, fake, access, telemetry, address: report.bound[0] }
     }
 
     /// Starts one worker on IPv4 loopback with the usual limits.
@@ -167,9 +170,9 @@ impl Server {
     }
 }
 
-/// Counters that nobody reads.
-fn telemetry() -> Arc<crate::telemetry::counters::Telemetry> {
-    crate::telemetry::counters::Telemetry::new()
+/// Counters of a listener's own.
+fn telemetry() -> Arc<Telemetry> {
+    Telemetry::new()
 }
 
 /// An address as if the operator had written it.

@@ -1,6 +1,7 @@
 //! TCP: pipelining and order, half-closed clients, every bound at its edge, those who do not behave.
 
 use super::*;
+use crate::telemetry::bounds::Bound;
 use std::net::Shutdown;
 
 /// The usual limits, but for what `change` changes.
@@ -93,6 +94,7 @@ fn no_more_queries_are_taken_than_may_be_in_flight() {
     server.fake.release(4);
     let ids: Vec<u16> = (0..10).map(|_| id(&read_message(&mut client))).collect();
     assert_eq!(ids, (0..10).collect::<Vec<_>>());
+    assert!(server.telemetry.bounds().count(Bound::TcpPipelined) > 0);
     server.stop();
 }
 
@@ -159,6 +161,7 @@ fn idle_connection_is_closed() {
     assert_served(&mut client);
     assert_closed(&mut client);
     assert_closed(&mut server.tcp());
+    assert!(server.telemetry.bounds().count(Bound::TcpIdle) > 0);
     server.stop();
 }
 
