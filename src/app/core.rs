@@ -5,16 +5,18 @@ use super::origins::Origins;
 use super::state::{self, State};
 use crate::cache::Cache;
 use crate::cache::key::Origin;
-use crate::config::settings::{ServerSpec, Settings, TlsSettings};
+use crate::config::settings::{Limits, ServerSpec, Settings, TlsSettings};
 use crate::resolver::Resolver;
 use crate::resolver::snapshot::Snapshot;
 use crate::telemetry::counters::Telemetry;
 use crate::transport::certificate_time::{CertificateClock, WrongClock};
+use crate::transport::dial::network::{CurrentNetwork, NetworkId};
 use crate::transport::tls::TlsContext;
 use crate::transport::{self, Lookup, Surroundings};
 use crate::upstream::Upstream;
 use crate::upstream::bootstrap::Bootstrap;
 use crate::upstream::group::Group;
+use crate::upstream::overlooking;
 use crate::upstream::probe;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ pub struct Core {
     telemetry: Arc<Telemetry>,
     /// Looks names of servers up. One for good: servers that are kept over a reload must find the helpers of the day.
     bootstrap: Arc<Bootstrap>,
+    /// Where we are.
+    network: Arc<CurrentNetwork>,
     /// At which time certificates are judged.
     time: Arc<CertificateClock>,
     /// Makes the ways to servers.
@@ -80,6 +84,8 @@ struct ServerKey {
     connect: Duration,
     /// Bounds of its pool.
     bounds: (usize, usize, usize),
+    /// There are names for which the dates of its certificate may be overlooked.
+    has_time_servers: bool,
 }
 
 /// A configuration that was built and is not in force yet.
@@ -118,6 +124,7 @@ impl Core {
             cache,
             telemetry,
             bootstrap: Arc::new(bootstrap),
+            network: Arc::default(),
             time: Arc::new(time),
             transports,
             state_dir,
@@ -195,13 +202,32 @@ impl Core {
             cancel: self.cancel.clone(),
             tls: Arc::clone(tls),
             lookup,
+            network: Arc::clone(&self.network),
             connect_timeout: settings.timeouts.connect,
             limits: Arc::new(settings.limits.clone()),
             bounds: Arc::clone(self.telemetry.bounds()),
         };
         let transport = self.transports.build(spec, &around).map_err(fail)?;
         let counters = self.telemetry.upstream(&spec.name);
-        Ok((key, Arc::new(Upstream::new(Arc::clone(spec), origin, transport, counters))))
+        let mut upstream = Upstream::new(Arc::clone(spec), origin, transport, counters);
+        if key.has_time_servers && !spec.endpoint.is_plaintext() {
+            upstream = upstream.with_overlooking(self.overlooking(spec, around));
+        }
+        Ok((key, Arc::new(upstream)))
+    }
+
+    /// Returns what makes a way to a server on which the dates of its certificate are overlooked: one connection, shared by
+    /// nothing else.
+    fn overlooking(&self, spec: &Arc<ServerSpec>, around: Surroundings) -> overlooking::Make {
+        let limits = Limits { max_connections: 1, ..around.limits.as_ref().clone() };
+        let around = Surroundings {
+            tls: Arc::new(around.tls.overlooking_dates()),
+            lanes: [around.runtime.clone()].into(),
+            limits: Arc::new(limits),
+            ..around
+        };
+        let (transports, spec) = (Arc::clone(&self.transports), Arc::clone(spec));
+        Box::new(move || transports.build(&spec, &around).ok())
     }
 
     /// Puts a prepared configuration in force; servers that are gone finish what they have and close.
@@ -239,10 +265,16 @@ impl Core {
         }
     }
 
+    /// Takes note of the network we are on.
+    pub fn is_on(&self, network: NetworkId) {
+        self.network.is(network);
+    }
+
     /// Starts afresh on another network, or after a sleep in which every connection died: servers count as up, connections
     /// and TLS sessions are new, remembered failures are forgotten. Answers in the cache stay.
     pub fn start_afresh(&self) {
         let now = crate::clock::now();
+        self.bootstrap.forget_network();
         for upstream in self.upstreams() {
             upstream.start_afresh(now);
         }
@@ -360,6 +392,7 @@ impl ServerKey {
             trust,
             connect: settings.timeouts.connect,
             bounds: (limits.dot_streams, limits.max_connections, limits.pool_queue),
+            has_time_servers: !settings.time_servers.is_empty(),
         }
     }
 }

@@ -120,6 +120,12 @@ pub const KEYS: &[Key] = &[
     key("tls.min_version", Text, "\"1.2\"", "1.2 | 1.3"),
     key("timeouts.query", Text, "\"4s\"", "all attempts of a query together"),
     key("timeouts.connect", Text, "\"2s\"", "TCP and TLS handshake of one connection together"),
+    key(
+        "clock.time_servers",
+        List,
+        "[\"pool.ntp.org\", \"ntp.ubuntu.com\", \"time.cloudflare.com\", \"time.google.com\", \"time.windows.com\", \"time.apple.com\", \"time.nist.gov\"]",
+        "suffixes that are looked up even if no certificate's dates fit the clock; []: none",
+    ),
     key("network.watch", Boolean, "true", "start afresh when the network changes or the machine has slept"),
     key(
         "access.allow",

@@ -12,6 +12,7 @@ use super::settings::{
     Roots, Settings, Timeouts, TlsSettings, TlsVersion,
 };
 use super::values;
+use crate::wire::name::Name;
 use ipnet::IpNet;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -47,6 +48,7 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
         cache: read_cache(&root.child("cache"), faults),
         privacy,
         rebinding: read_rebinding(&root.child("rebinding"), faults),
+        time_servers: read_time_servers(&root.child("clock"), faults),
         any: read_any(&root.child("policy"), faults),
         tls: read_tls(&root.child("tls"), texts, &origin, faults),
         timeouts: read_timeouts(&root.child("timeouts"), faults),
@@ -195,6 +197,33 @@ fn client_subnet(node: &Node) -> Result<ClientSubnet, Fault> {
     values::choice(node, &words).map_err(|fault| {
         fault.with_label("expected strip | opt-out | forward | a prefix such as 192.0.2.0/24")
     })
+}
+
+/// Names of time servers that systems come with.
+const TIME_SERVERS: [&str; 7] = [
+    "pool.ntp.org",
+    "ntp.ubuntu.com",
+    "time.cloudflare.com",
+    "time.google.com",
+    "time.windows.com",
+    "time.apple.com",
+    "time.nist.gov",
+];
+
+/// Reads `[clock]`. The root is no time server: it would overlook every date.
+fn read_time_servers(section: &Section<'_>, faults: &mut Faults) -> Vec<Name> {
+    let name = |node: &Node| {
+        let name = values::suffix(node)?;
+        if name.view().is_root() {
+            return Err(
+                node.fault("clock.time_servers: the root is no time server", "expected the name of one")
+            );
+        }
+        Ok(name)
+    };
+    section
+        .read_list("time_servers", faults, name)
+        .unwrap_or_else(|| TIME_SERVERS.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Reads `[rebinding]`.

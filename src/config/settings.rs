@@ -32,6 +32,8 @@ pub struct Settings {
     pub privacy: PrivacySettings,
     /// Answers that point public names inwards.
     pub rebinding: RebindingSettings,
+    /// `[clock] time_servers`: names, and all below them, that are looked up even if certificates' dates do not fit the clock.
+    pub time_servers: Vec<Name>,
     /// `[policy] any`: what a query for every type gets.
     pub any: AnyQueries,
     /// Whom we trust.

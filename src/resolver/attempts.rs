@@ -42,6 +42,8 @@ pub(super) struct Attempt {
     asked_at: Instant,
     /// Its time was up before, and counted then.
     late: bool,
+    /// The certificate's dates were overlooked for it.
+    pub(super) overlooking_dates: bool,
 }
 
 impl Flights {
@@ -50,19 +52,17 @@ impl Flights {
         let sink: Arc<dyn CompletionSink> = self.completions();
         let lane = self.lane();
         let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
-        let Some(server) = flight.next_server(reason, now) else {
-            // With an answer to pass on, nobody waits for servers that have had their time.
-            let settled = flight.fallback.is_some() && !flight.is_hopeful();
-            if settled || !flight.is_waiting() {
-                let ending = flight.last_resort();
-                self.end(slot, ending, now);
-            }
-            return;
-        };
+        let Some(server) = flight.next_server(reason, now) else { return self.run_out(slot, now) };
         let number = flight.sent.len();
         let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
         let waits = upstream.waits();
-        flight.sent.push(Sent { server, at: now, patience: waits.patience, state: SentState::Waiting });
+        flight.sent.push(Sent {
+            server,
+            at: now,
+            patience: waits.patience,
+            state: SentState::Waiting,
+            overlooking_dates: false,
+        });
         flight.hedge = match reason {
             Reason::Slow => Hedge::Made(number),
             Reason::Unanswered if number == 0 => flight.planned_hedge(waits.hedge, now),
@@ -79,6 +79,19 @@ impl Flights {
             lane,
         };
         upstream.submit(exchange, now);
+    }
+
+    /// No further server may be asked: ends the flight when nothing is awaited any more.
+    fn run_out(&mut self, slot: u32, now: Instant) {
+        let Some(flight) = self.flight_mut(slot).filter(|flight| !flight.is_hopeful()) else { return };
+        // With an answer to pass on, nobody waits for servers that have had their time.
+        let is_over = flight.fallback.is_some() || !flight.is_waiting();
+        if self.overlook_dates(slot, now) || !is_over {
+            return;
+        }
+        if let Some(ending) = self.flight_mut(slot).map(Flight::last_resort) {
+            self.end(slot, ending, now);
+        }
     }
 
     /// Does what is due for one flight: the end, the stale answer, another attempt.
@@ -177,6 +190,10 @@ impl Flights {
             }
         };
         attempt.learn_answer(response.rcode(), now);
+        if attempt.overlooking_dates {
+            let ending = self.judge_undated((slot, server), &response);
+            return self.end(slot, ending, now);
+        }
         let retry = after_rcode(response.rcode(), response.ede().is_some_and(|(code, _)| is_dnssec(code)));
         match retry {
             Retry::No => {
@@ -232,7 +249,7 @@ impl Attempt {
         if self.late {
             return;
         }
-        self.upstream.observe(after_transport(error).sample, now);
+        self.observe(after_transport(error).sample, now);
         // The transport saw it, but it is an answer that broke a rule.
         if let TransportError::Mismatch(fault) = error {
             self.upstream.counters().invalid(*fault);
@@ -243,15 +260,22 @@ impl Attempt {
 
     /// Learns from an answer that broke a rule.
     pub(super) fn learn_fault(&self, fault: ResponseFault, now: Instant) {
-        self.upstream.observe(Sample::Failed { error: fault.into() }, now);
+        self.observe(Sample::Failed { error: fault.into() }, now);
         self.upstream.counters().invalid(fault);
     }
 
     /// Learns from an answer that holds.
     pub(super) fn learn_answer(&self, rcode: Rcode, now: Instant) {
         let latency = now.saturating_duration_since(self.asked_at);
-        self.upstream.observe(Sample::Answered { latency }, now);
+        self.observe(Sample::Answered { latency }, now);
         self.upstream.counters().answered(rcode, latency);
+    }
+
+    /// Tells the server's health, unless the attempt went where nothing but a time server's name may go.
+    fn observe(&self, sample: Sample, now: Instant) {
+        if !self.overlooking_dates {
+            self.upstream.observe(sample, now);
+        }
     }
 }
 
@@ -260,11 +284,11 @@ impl Flight {
     pub(super) fn finish(&mut self, number: usize) -> Option<Attempt> {
         let sent = self.sent.get_mut(number)?;
         let late = sent.state == SentState::Late;
-        let (server, asked_at) = (sent.server, sent.at);
+        let (server, asked_at, overlooking_dates) = (sent.server, sent.at, sent.overlooking_dates);
         sent.state = SentState::Ended;
         let upstream = self.server(server).map(Arc::clone)?;
         upstream.finished();
-        Some(Attempt { number, server, upstream, asked_at, late })
+        Some(Attempt { number, server, upstream, asked_at, late, overlooking_dates })
     }
 
     /// Counts that an attempt was asked once more on a fresh connection.
@@ -331,7 +355,7 @@ impl Snapshot {
     fn blame(&self, group: usize, sent: &Sent, now: Instant) {
         let entry = self.groups.get(group);
         if let Some(server) = entry.and_then(|entry| entry.group.upstreams.get(sent.server)) {
-            if !server.has_answered_since(sent.at) {
+            if !server.has_answered_since(sent.at) && !sent.overlooking_dates {
                 server.observe(Sample::TimedOut, now);
             }
             server.counters().failed("timeout");
@@ -340,7 +364,7 @@ impl Snapshot {
 }
 
 /// Packs a flight and the number of its attempt into a ticket's number.
-fn ticket_id(id: FlightId, attempt: usize) -> u64 {
+pub(super) fn ticket_id(id: FlightId, attempt: usize) -> u64 {
     let attempt = u64::try_from(attempt & 0xff).unwrap_or_default();
     u64::from(id.slot) << 32 | u64::from(id.generation & GENERATION_MASK) << 8 | attempt
 }

@@ -1,6 +1,6 @@
 //! How flights end: what their clients are told, what is remembered of it. Why one ends is decided in `attempts`.
 
-use super::failure::Failure;
+use super::failure::{DATES_OVERLOOKED, Failure};
 use super::flight::Flight;
 use super::flights::Flights;
 use super::waiter::{ReplyNote, Waiter};
@@ -19,6 +19,13 @@ use std::time::Instant;
 pub(super) enum Ending {
     /// With an answer of a server.
     Answer {
+        /// What it said.
+        answer: StoredAnswer,
+        /// Place of the server in its group.
+        server: usize,
+    },
+    /// With the answer about a time server's name, of a server whose certificate's dates were overlooked. It is never kept.
+    Undated {
         /// What it said.
         answer: StoredAnswer,
         /// Place of the server in its group.
@@ -72,7 +79,7 @@ impl Flights {
             Ending::Answer { answer, .. } if !is_cacheable_answer(answer.rcode()) => {
                 self.cache().store_failure(&key, answer.clone(), now);
             }
-            Ending::Answer { .. } | Ending::Refused { .. } => {}
+            Ending::Answer { .. } | Ending::Undated { .. } | Ending::Refused { .. } => {}
         }
     }
 
@@ -95,6 +102,10 @@ impl Flights {
         let mut ede = None;
         let (source, rcode) = match ending {
             Ending::Answer { answer, .. } => (Source::Upstream, answer.rcode()),
+            Ending::Undated { answer, .. } => {
+                ede = Some(DATES_OVERLOOKED.clone());
+                (Source::Upstream, answer.rcode())
+            }
             Ending::Refused { rcode, ede: reason } => {
                 ede = Some(reason.clone());
                 (Source::Blocked, *rcode)
@@ -109,13 +120,15 @@ impl Flights {
             }
         };
         let upstream = match (ending, flight) {
-            (Ending::Answer { server, .. }, Some(flight)) => flight.server(*server),
+            (Ending::Answer { server, .. } | Ending::Undated { server, .. }, Some(flight)) => {
+                flight.server(*server)
+            }
             _ => None,
         };
         let note = ReplyNote { source, upstream: upstream.map(|upstream| upstream.id()) };
         self.outbox().push(waiter, note, reply_space(ending, limit), |out| match ending {
             Ending::Answer { answer, .. } => answer.render(&query, TtlRule::Keep, None, out),
-            Ending::Stale(answer) => {
+            Ending::Stale(answer) | Ending::Undated { answer, .. } => {
                 answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, ede.as_ref(), out)
             }
             Ending::Refused { .. } | Ending::Failed(_) => reply::error(&query, rcode, ede.as_ref(), out),
@@ -166,7 +179,9 @@ fn reply_space(ending: &Ending, limit: usize) -> usize {
     /// OPT with an EDE of the longest text, and the question of an error reply.
     const MARGIN: usize = 640;
     let needed = match ending {
-        Ending::Answer { answer, .. } | Ending::Stale(answer) => answer.message().len() + MARGIN,
+        Ending::Answer { answer, .. } | Ending::Undated { answer, .. } | Ending::Stale(answer) => {
+            answer.message().len() + MARGIN
+        }
         Ending::Refused { .. } | Ending::Failed(_) => 2 * MARGIN,
     };
     limit.min(needed)

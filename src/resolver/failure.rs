@@ -73,7 +73,21 @@ impl Failure {
 pub(super) static CACHED: Ede =
     Ede::new(EdeCode::CACHED_ERROR, "asked a moment ago without success; retried soon");
 
+/// What an answer about a time server's name says that was given although no server's certificate fits the clock.
+pub(super) static DATES_OVERLOOKED: Ede = Ede::new(
+    EdeCode::OTHER,
+    "the clock does not fit the servers' certificates: their dates were overlooked, for this time server's name only",
+);
+
 impl Cause {
+    /// Returns true when a certificate was refused for its dates: the clock may be wrong.
+    pub(super) fn is_about_dates(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.is_about_dates(),
+            Self::Invalid(_) | Self::Rcode(_) | Self::TimedOut | Self::NotConnected => false,
+        }
+    }
+
     /// Returns the INFO-CODE that tells this cause best. A server that cannot prove who it is was not reached: the fault
     /// may be its own, or somebody stands in its place.
     fn code(&self) -> EdeCode {
@@ -119,6 +133,12 @@ fn text_of(causes: &[(String, Cause)]) -> Cow<'static, str> {
     for (server, cause) in causes {
         let separator = if text.is_empty() { "" } else { "; " };
         let written = match cause {
+            Cause::Transport(error @ TransportError::Certificate { error: why })
+                if error.is_about_dates() =>
+            {
+                // With both times in it: of the certificate, and of the clock.
+                write!(text, "{separator}{server}: {why}")
+            }
             Cause::Transport(error) => write!(text, "{separator}{server}: {error}"),
             Cause::Invalid(fault) => write!(text, "{separator}{server}: invalid answer: {fault}"),
             Cause::Rcode(rcode) => write!(text, "{separator}{server}: {rcode}"),

@@ -78,6 +78,8 @@ pub(super) struct Sent {
     pub(super) patience: Duration,
     /// What has become of it.
     pub(super) state: SentState,
+    /// Whether the certificate's dates were overlooked for it.
+    pub(super) overlooking_dates: bool,
 }
 
 /// Whether a second server is asked although the first may still answer in its time.

@@ -22,6 +22,7 @@ pub mod snapshot;
 mod stragglers;
 #[cfg(test)]
 mod tests;
+mod undated;
 mod validate;
 pub mod waiter;
 

@@ -5,6 +5,7 @@ use crate::cache::key::PartitionId;
 use crate::config::settings::{Limits, Settings};
 use crate::policy::PolicySet;
 use crate::policy::client_subnet::SubnetRule;
+use crate::policy::name_set::NameMap;
 use crate::upstream::group::Group;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub(super) query_timeout: Duration,
     /// How long a client waits before it gets a stale answer; None: stale answers are off.
     pub(super) stale_after: Option<Duration>,
+    /// Names that are asked for even where certificates' dates do not fit the clock.
+    pub(super) time_servers: NameMap<()>,
     /// Bounds.
     pub(super) limits: Limits,
     /// Another one is in force.
@@ -66,6 +69,10 @@ impl Snapshot {
     pub fn new(settings: &Settings, groups: Vec<Arc<Group>>) -> Self {
         let policy = PolicySet::build(settings);
         let subnet = SubnetRule::new(settings.privacy.client_subnet);
+        let mut time_servers = NameMap::new();
+        for name in &settings.time_servers {
+            time_servers.insert(name.clone(), ());
+        }
         let groups = groups
             .into_iter()
             .map(|group| {
@@ -82,6 +89,7 @@ impl Snapshot {
             subnet,
             query_timeout: settings.timeouts.query,
             stale_after: (!settings.cache.max_stale.is_zero()).then_some(settings.cache.stale_after),
+            time_servers,
             limits: settings.limits.clone(),
             superseded: AtomicBool::new(false),
         }

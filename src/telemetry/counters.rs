@@ -352,6 +352,8 @@ pub struct UpstreamCounters {
     hedges_won: AtomicU64,
     /// Queries it was asked again on a fresh connection.
     repeated: AtomicU64,
+    /// Queries for which the dates of its certificate were overlooked.
+    dates_overlooked: AtomicU64,
 }
 
 /// The `outcome` labels: "ok", "rcode" and "invalid" are ours, the others `TransportError::label`'s. The last one takes
@@ -417,6 +419,11 @@ impl UpstreamCounters {
         self.repeated.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a query for a time server's name, for which the dates of its certificate were overlooked.
+    pub fn dates_overlooked(&self) {
+        self.dates_overlooked.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts the end of an attempt.
     fn ended(&self, label: &str) {
         let place = OUTCOMES.iter().position(|known| *known == label).unwrap_or(OUTCOMES.len() - 1);
@@ -456,6 +463,11 @@ impl UpstreamCounters {
     /// Returns the number of queries it was asked again on a fresh connection.
     pub(crate) fn repetitions(&self) -> u64 {
         self.repeated.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of queries for which the dates of its certificate were overlooked.
+    pub(super) fn overlooked_dates(&self) -> u64 {
+        self.dates_overlooked.load(Ordering::Relaxed)
     }
 
     /// Returns the number of queries that left unencrypted.

@@ -285,6 +285,13 @@ static METRICS: &[Metric] = &[
         write: |page, out| of_each_upstream(page, out, UpstreamCounters::repetitions),
     },
     Metric {
+        name: "veildns_dates_overlooked",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Queries for names of time servers that were asked although the dates of a certificate did not fit the clock, by server.",
+        write: |page, out| of_each_upstream(page, out, UpstreamCounters::overlooked_dates),
+    },
+    Metric {
         name: "veildns_plaintext_queries",
         kind: MetricType::Counter,
         unit: None,
@@ -645,6 +652,7 @@ mod tests {
             ("veildns_upstream_handshakes_total", &[("resumed", "false")], 3.0),
             ("veildns_upstream_handshakes_total", &[("resumed", "true")], 4.0),
             ("veildns_validation_failures_total", &[("upstream", "quad9"), ("rule", "id")], 1.0),
+            ("veildns_dates_overlooked_total", &[("upstream", "quad9")], 0.0),
             ("veildns_plaintext_queries_total", &[], 0.0),
             ("veildns_query_log_dropped_total", &[], 0.0),
             ("veildns_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),

@@ -25,6 +25,7 @@ use crate::wire::frame::{self, Deframer};
 use crate::wire::header::set_id;
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -78,6 +79,10 @@ impl<D: Dial> Connector for DotConnector<D> {
     fn forget_network(&self) {
         self.dial.forget_network();
         self.tls.forget_sessions();
+    }
+
+    fn silent(&self, address: IpAddr) {
+        self.dial.silent(address);
     }
 }
 
@@ -400,6 +405,7 @@ mod tests {
     };
     use super::*;
     use crate::config::settings::Limits;
+    use crate::telemetry::bounds::Bound;
     use crate::wire::response::ResponseFault;
     use std::sync::Arc;
     use tokio::io::DuplexStream;
@@ -791,6 +797,8 @@ mod tests {
         let two = second.read_many(2).await;
         settle().await;
         assert_eq!((stage.door.dials(), stage.pool.connections()), (2, 2));
+        let bounds = &stage.around.bounds;
+        assert!(bounds.count(Bound::DotStreams) > 0 && bounds.count(Bound::MaxConnections) > 0);
         second.write(&[answer_to(&two[1])]).await;
         let last = second.read().await.unwrap();
         second.write(&[answer_to(&last), answer_to(&two[0])]).await;

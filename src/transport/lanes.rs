@@ -3,8 +3,9 @@
 //! first one: a second connection would only be one more to keep open, and to find closed after a quiet hour.
 
 use super::pool::{Connector, Pool};
-use super::{Exchange, Handshake, Surroundings, Transport};
+use super::{Exchange, Handshake, Surroundings, Transport, TransportError};
 use crate::clock;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,25 @@ pub(super) fn build<C: Connector>(connector: C, around: &Surroundings) -> Box<dy
         Lane { pool: Pool::new(Arc::clone(&connector), &around), load: Mutex::default() }
     };
     Box::new(Lanes { lanes: around.lanes.iter().take(lanes).enumerate().map(lane).collect() })
+}
+
+impl<C: Connector> Connector for Arc<C> {
+    type Connection = C::Connection;
+
+    fn connect(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(Self::Connection, Handshake), TransportError>> + Send {
+        self.as_ref().connect(deadline)
+    }
+
+    fn forget_network(&self) {
+        self.as_ref().forget_network();
+    }
+
+    fn silent(&self, address: IpAddr) {
+        self.as_ref().silent(address);
+    }
 }
 
 /// The pools of one server.

@@ -6,7 +6,8 @@
 //!                    ├─ vigil   which connection is too silent; twins: a query that was asked on two
 //!                    ├─ dot     framed messages over TLS, by the ID table of mux; plain shares it over TCP
 //!                    └─ doh     HTTP/2
-//!                       dial ── tls   streams for both; certificate_time judges dates
+//!                       dial ── tls   streams for both; verifier judges certificates, certificate_time knows the date
+//!                        └─ race   the addresses of a server against each other; nat64, network: where they are from here
 //! ```
 
 #[doc(hidden)]
@@ -34,6 +35,8 @@ use crate::telemetry::bounds::Bounds;
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
 use certificate_time::WrongClock;
+use dial::nat64::Prefix;
+use dial::network::CurrentNetwork;
 use rustls::CertificateError;
 use std::fmt::{self, Debug};
 use std::future::Future;
@@ -160,7 +163,7 @@ pub struct Handshake {
     pub certificate_not_after: Option<i64>,
 }
 
-/// Looks a server's name up through other (encrypted) servers. Implemented by `upstream::bootstrap`.
+/// Finds where a server is, through other (encrypted) servers. Implemented by `upstream::bootstrap`.
 pub trait Lookup: Debug + Send + Sync {
     /// Returns the addresses of `host`, best first.
     fn addresses<'a>(
@@ -168,6 +171,17 @@ pub trait Lookup: Debug + Send + Sync {
         host: &'a str,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Vec<IpAddr>, TransportError>>;
+
+    /// Returns the prefixes of this network's NAT64, as far as they were learnt, best first. None: that was not tried yet.
+    fn nat64(&self) -> Option<Vec<Prefix>> {
+        Some(Vec::new())
+    }
+
+    /// Learns the prefixes of this network's NAT64 and returns them, best first. Cancel safe.
+    fn learn_nat64(&self, deadline: Instant) -> BoxFuture<'_, Vec<Prefix>> {
+        let _ = deadline;
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// Why an exchange with one server did not give an answer.
@@ -307,7 +321,7 @@ impl TransportError {
 
     /// True when a certificate is refused for its dates: then this machine's clock may be the one that is wrong.
     pub fn is_about_dates(&self) -> bool {
-        let Self::Certificate { error } = self else { return false };
+        let Self::Certificate { error } = self else { return matches!(self, Self::Clock(_)) };
         matches!(
             error.as_ref(),
             rustls::Error::InvalidCertificate(
@@ -351,8 +365,10 @@ pub struct Surroundings {
     pub cancel: CancellationToken,
     /// Roots and versions.
     pub tls: Arc<tls::TlsContext>,
-    /// For servers without addresses.
+    /// For servers without addresses that lead to them.
     pub lookup: Arc<dyn Lookup>,
+    /// Where we are.
+    pub network: Arc<CurrentNetwork>,
     /// TCP and TLS together, one dial.
     pub connect_timeout: Duration,
     /// The bounds of the design.

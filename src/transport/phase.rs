@@ -1,6 +1,7 @@
 //! A connection as its pool sees it: what it is doing, and whether it can be given a job. Pure: who gets which job is
 //! `queue`'s business.
 
+use std::net::IpAddr;
 use std::task::Waker;
 
 /// A connection as the pool sees it.
@@ -8,6 +9,8 @@ use std::task::Waker;
 pub(super) struct Open {
     /// Higher for later ones.
     pub(super) number: u64,
+    /// Where it goes.
+    pub(super) address: IpAddr,
     /// What it is doing.
     pub(super) phase: Phase,
     /// It gave a job back.
@@ -37,8 +40,9 @@ pub(super) enum Phase {
 
 impl Open {
     /// Enters a new connection, which will ask for jobs.
-    pub(super) fn new(number: u64) -> Self {
-        Self { number, phase: Phase::Busy, gave_back: false, answered: false, taken: 0, abandoned: false }
+    pub(super) fn new(number: u64, address: IpAddr) -> Self {
+        let phase = Phase::Busy;
+        Self { number, address, phase, gave_back: false, answered: false, taken: 0, abandoned: false }
     }
 
     /// True when it will take, or can be woken to take, a further job.

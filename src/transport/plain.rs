@@ -7,12 +7,11 @@ use super::lanes;
 use super::mux::mismatch;
 use super::pool::{Connector, Pool};
 use super::{Exchange, Handshake, Received, Surroundings, Transport, TransportError};
-use crate::config::settings::Host;
 use crate::telemetry::bounds::{Bound, Bounds};
 use crate::wire::header::{HeaderRef, set_id};
 use bytes::{Bytes, BytesMut};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -52,7 +51,7 @@ pub(super) struct TcpConnector<D> {
 impl TcpConnector<TcpDial> {
     /// Connects to one address.
     fn new(address: SocketAddr, around: &Surroundings) -> Self {
-        let dial = TcpDial::new(&Host::Address(address.ip()), address.port(), &[], around);
+        let dial = TcpDial::plain(address, around);
         Self { dial, streams: around.limits.dot_streams }
     }
 }
@@ -75,6 +74,10 @@ impl<D: Dial> Connector for TcpConnector<D> {
 
     fn forget_network(&self) {
         self.dial.forget_network();
+    }
+
+    fn silent(&self, address: IpAddr) {
+        self.dial.silent(address);
     }
 }
 
@@ -292,13 +295,16 @@ mod tests {
 
     #[tokio::test]
     async fn sockets_are_bounded_and_a_drained_server_takes_no_more() {
-        let (server, transport) = stage().await;
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let around = surroundings(Limits::default());
+        let transport = udp(server.local_addr().unwrap(), &around);
         let log = Log::new();
         for id in 0..256 {
             log.ask(transport.as_ref(), id, "a.example", PATIENCE);
         }
         log.ask(transport.as_ref(), 256, "a.example", PATIENCE);
         assert!(matches!(log.outcome(256).await, Err(TransportError::Overloaded)));
+        assert_eq!(around.bounds.count(Bound::PlainSockets), 1);
         let (asked, from) = receive(&server).await;
         server.send_to(&answer_to(&asked), from).await.unwrap();
         transport.drain();

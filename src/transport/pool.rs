@@ -12,6 +12,7 @@ use crate::telemetry::bounds::{Bound, Bounds};
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -33,23 +34,10 @@ pub(crate) trait Connector: Debug + Send + Sync + 'static {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<(Self::Connection, Handshake), TransportError>> + Send;
-    /// Forgets what was learnt on a network that is gone: sessions, which address works.
+    /// Forgets what was learnt on a network that is gone: sessions, which addresses fail.
     fn forget_network(&self);
-}
-
-impl<C: Connector> Connector for Arc<C> {
-    type Connection = C::Connection;
-
-    fn connect(
-        &self,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<(Self::Connection, Handshake), TransportError>> + Send {
-        self.as_ref().connect(deadline)
-    }
-
-    fn forget_network(&self) {
-        self.as_ref().forget_network();
-    }
+    /// Hears that a connection to `address` has fallen silent: the next one should go elsewhere if it can.
+    fn silent(&self, address: IpAddr);
 }
 
 /// An open connection, run as one task by the pool.
@@ -438,6 +426,9 @@ impl<C: Connector> Keeper<C> {
 
     /// Makes one dial. It goes on when the jobs that asked for it time out: the next ones will want it. It ends with its era.
     async fn dial(&self, era: &CancellationToken, deadline: Instant) {
+        if let Some(address) = self.shared.lock().take_silent() {
+            self.connector.silent(address);
+        }
         let mut connect = pin!(self.connector.connect(deadline));
         let mut give_up = pin!(tokio::time::sleep_until((deadline + DIAL_SLACK).into()));
         loop {
@@ -544,6 +535,7 @@ mod tests {
             self.0.connect(by).await
         }
         fn forget_network(&self) {}
+        fn silent(&self, _address: IpAddr) {}
     }
 
     /// Dials for ever.
@@ -556,6 +548,7 @@ mod tests {
             std::future::pending().await
         }
         fn forget_network(&self) {}
+        fn silent(&self, _address: IpAddr) {}
     }
 
     /// Answers the next query.
@@ -604,6 +597,7 @@ mod tests {
             stage.ask(id, PATIENCE);
         }
         assert!(matches!(stage.error(4).await, TransportError::Overloaded));
+        assert_eq!(stage.pool.shared.bounds.count(Bound::PoolQueue), 1);
         server.write(&[answer_to(&first)]).await;
         for _ in 1..=3 {
             serve(&mut server).await;

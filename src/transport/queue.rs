@@ -10,6 +10,7 @@ use super::pool::Job;
 use super::vigil::Pace;
 use super::{Handshake, TransportError};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,8 @@ pub(super) struct Queue {
     pace: Pace,
     /// The connector has still to forget the network of before.
     afresh: bool,
+    /// Where a connection fell silent since the last dial.
+    silent: Option<IpAddr>,
 }
 
 /// A job that needs a connection with a number above `after`.
@@ -187,6 +190,7 @@ impl Queue {
         self.pace = pace;
         if let Some(connection) = self.connection(number).filter(|connection| connection.is_open()) {
             connection.phase = Phase::Doubted;
+            self.silent = Some(connection.address);
         }
         let after = self.opened;
         // Once nothing is dialled any more they only wait for the silent one.
@@ -194,6 +198,11 @@ impl Queue {
         self.again.extend(dialled.map(|job| Again { job, after }));
         self.watching = false;
         self.nudge()
+    }
+
+    /// Returns where a connection fell silent since this was last asked.
+    pub(super) fn take_silent(&mut self) -> Option<IpAddr> {
+        self.silent.take()
     }
 
     /// Takes a doubted connection back, or retires it when others have its place. False for one that takes no more jobs.
@@ -256,6 +265,7 @@ impl Queue {
         self.watching = false;
         self.failures = 0;
         self.pause = None;
+        self.silent = None;
         self.habit = Habit::default();
         self.pace = Pace::default();
         std::mem::take(&mut self.era)
@@ -431,10 +441,10 @@ impl Queue {
             (Some(_), false) => self.handshakes.0 += 1,
             (Some(_), true) => self.handshakes.1 += 1,
         }
-        self.last_handshake = Some(handshake);
         self.opened += 1;
         let number = self.opened;
-        self.connections.push(Open::new(number));
+        self.connections.push(Open::new(number, handshake.address.ip()));
+        self.last_handshake = Some(handshake);
         number
     }
 

@@ -63,9 +63,14 @@ impl Authority {
 
     /// A certificate for `name`, valid until the end of `year`.
     pub(super) fn identity(&self, name: &str, year: i32) -> Identity {
+        self.identity_between(name, 1999, year)
+    }
+
+    /// A certificate for `name`, valid from the begin of one year to the end of another.
+    pub(super) fn identity_between(&self, name: &str, from: i32, to: i32) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(1999, 1, 1);
-        params.not_after = rcgen::date_time_ymd(year, 12, 31);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 12, 31);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
@@ -118,6 +123,7 @@ pub(super) fn surroundings(limits: Limits) -> Surroundings {
         cancel: tokio_util::sync::CancellationToken::new(),
         tls: Arc::new(TlsContext::load(&settings).unwrap()),
         lookup: Arc::new(Phonebook::default()),
+        network: Arc::default(),
         connect_timeout: Duration::from_secs(2),
         limits: Arc::new(limits),
         bounds: Arc::default(),

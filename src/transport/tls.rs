@@ -4,7 +4,7 @@
 
 use super::certificate_time::{CertificateClock, WrongClock};
 use super::dial::Dialled;
-use super::verifier::{PinMismatch, Verifier};
+use super::verifier::{Dates, PinMismatch, Verifier};
 use super::{Handshake, TransportError};
 use crate::clock;
 use crate::config::settings::{Endpoint, Host, Roots, ServerSpec, TlsSettings, TlsVersion};
@@ -52,6 +52,8 @@ pub struct TlsContext {
     versions: &'static [&'static SupportedProtocolVersion],
     /// At which time certificates must be valid.
     time: Arc<CertificateClock>,
+    /// Whether they must be.
+    dates: Dates,
 }
 
 /// Why TLS cannot be set up.
@@ -109,6 +111,7 @@ impl TlsContext {
                 TlsVersion::Tls13 => &SINCE_1_3,
             },
             time: Arc::default(),
+            dates: Dates::Judged,
         })
     }
 
@@ -116,6 +119,18 @@ impl TlsContext {
     #[must_use]
     pub fn with_time(self, time: Arc<CertificateClock>) -> Self {
         Self { time, ..self }
+    }
+
+    /// The same, but for the dates of certificates: for look-ups of time servers while the clock is wrong.
+    #[must_use]
+    pub fn overlooking_dates(&self) -> Self {
+        Self {
+            provider: Arc::clone(&self.provider),
+            roots: Arc::clone(&self.roots),
+            versions: self.versions,
+            time: Arc::clone(&self.time),
+            dates: Dates::Overlooked,
+        }
     }
 
     /// The client configuration of one server and its session store: its own, since tickets link connections. `alpn` empty:
@@ -129,7 +144,8 @@ impl TlsContext {
         alpn: &[&[u8]],
     ) -> Result<(Arc<ClientConfig>, Arc<Sessions>), TlsSetupError> {
         let (provider, time) = (Arc::clone(&self.provider), Arc::clone(&self.time));
-        let verifier = Arc::new(Verifier::new(self.roots_of(spec)?, &spec.pins, provider, time)?);
+        let verifier = Verifier::new(self.roots_of(spec)?, &spec.pins, provider, time)?;
+        let verifier = Arc::new(verifier.with_dates(self.dates));
         let mut config =
             ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.time) as _)
                 .with_protocol_versions(self.versions)?

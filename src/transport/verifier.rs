@@ -1,5 +1,6 @@
 //! Whether a server is who it is meant to be: chain, name and date as rustls verifies them, then the operator's pins if there are
-//! any, in addition and never instead. How hands are shaken, and what roots there are, is `tls`'s matter.
+//! any, in addition and never instead. For look-ups of time servers alone the date is overlooked, and it alone, where the clock does
+//! not fit the certificates. How hands are shaken, and what roots there are, is `tls`'s matter.
 
 use super::certificate_time::CertificateClock;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,6 +11,10 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Certificates of a chain whose dates are read; chains have two or three.
+const LONGEST_CHAIN: usize = 8;
 
 /// The tag of a SEQUENCE in DER.
 const SEQUENCE: u8 = 0x30;
@@ -27,6 +32,17 @@ pub(super) struct Verifier {
     time: Arc<CertificateClock>,
     /// Verifies signatures.
     provider: Arc<CryptoProvider>,
+    /// Whether dates count.
+    dates: Dates,
+}
+
+/// Whether the dates of certificates count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dates {
+    /// A certificate has to be valid now.
+    Judged,
+    /// It has to be valid at some time that may be now, as far as can be told without a clock. Nothing else is overlooked.
+    Overlooked,
 }
 
 impl Verifier {
@@ -43,7 +59,12 @@ impl Verifier {
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self { chain, roots, pins: pins.into(), time, provider })
+        Ok(Self { chain, roots, pins: pins.into(), time, provider, dates: Dates::Judged })
+    }
+
+    /// Judges dates, or overlooks them.
+    pub(super) fn with_dates(self, dates: Dates) -> Self {
+        Self { dates, ..self }
     }
 
     /// True when a key of the verified chain is pinned: the server's own, or that of an authority which vouches for it
@@ -90,12 +111,18 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let at = match self.dates {
+            Dates::Judged => now,
+            Dates::Overlooked => earliest(end_entity, intermediates, self.time.known()),
+        };
         let verified = self
             .chain
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
             .map_err(|error| self.time.explain(error))?;
-        self.time.confirm();
-        if self.pins.is_empty() || self.is_pinned(end_entity, intermediates, now)? {
+        if self.dates == Dates::Judged {
+            self.time.confirm();
+        }
+        if self.pins.is_empty() || self.is_pinned(end_entity, intermediates, at)? {
             Ok(verified)
         } else {
             Err(CertificateError::Other(OtherError(Arc::new(PinMismatch))).into())
@@ -146,11 +173,88 @@ fn public_key(root: &TrustAnchor<'_>) -> Vec<u8> {
     key
 }
 
+/// Returns the earliest time at which a chain can be valid that is not certainly past: the latest of the times from which its
+/// certificates hold, and `known`, in seconds since 1970. One that ended before `known` is refused even here: its key may be
+/// anybody's.
+fn earliest(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], known: u64) -> UnixTime {
+    let chain = std::iter::once(end_entity).chain(intermediates).take(LONGEST_CHAIN);
+    let latest = chain.filter_map(not_before).max().unwrap_or(0);
+    UnixTime::since_unix_epoch(Duration::from_secs(latest.max(known)))
+}
+
+/// Reads from when a certificate is valid, seconds since 1970.
+fn not_before(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    u64::try_from(parsed.validity().not_before.timestamp()).ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::rehearsal::{Authority, Identity, NAME};
     use super::super::tls::provider;
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::pki_types::pem::PemObject;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    /// Begin of 2027 and of 2036.
+    const IN_2027: u64 = 1_798_761_600;
+    const IN_2036: u64 = 2_082_758_400;
+
+    fn in_1970() -> SystemTime {
+        UNIX_EPOCH
+    }
+
+    /// A verifier with a clock that says 1970 and an authority's root.
+    fn verifier(authority: &Authority, dates: Dates, known: u64, pins: &[[u8; 32]]) -> Verifier {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(authority.directory().join("ca.pem")).unwrap()).unwrap();
+        let time = Arc::new(CertificateClock::new(in_1970, known));
+        Verifier::new(Arc::new(roots), pins, Arc::new(provider()), time).unwrap().with_dates(dates)
+    }
+
+    fn verify(verifier: &Verifier, identity: &Identity, name: &str) -> Result<(), Error> {
+        use rustls::time_provider::TimeProvider as _;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let now = verifier.time.current_time().unwrap();
+        verifier.verify_server_cert(&identity.certificate, &[], &name, &[], now).map(|_| ())
+    }
+
+    #[test]
+    fn a_certificate_from_after_the_build_is_overlooked_for_and_no_good_time_is_learnt() {
+        let authority = Authority::new();
+        let young = authority.identity_between(NAME, 2030, 2035);
+        let judging = verifier(&authority, Dates::Judged, IN_2027, &[]);
+        assert!(verify(&judging, &young, NAME).is_err());
+        let overlooking = verifier(&authority, Dates::Overlooked, IN_2027, &[]);
+        verify(&overlooking, &young, NAME).unwrap();
+        assert_eq!(*overlooking.time.good().borrow(), 0);
+    }
+
+    #[test]
+    fn one_that_has_certainly_ended_is_refused_all_the_same() {
+        let authority = Authority::new();
+        let old = authority.identity_between(NAME, 2030, 2035);
+        let overlooking = verifier(&authority, Dates::Overlooked, IN_2036, &[]);
+        assert!(verify(&overlooking, &old, NAME).is_err());
+    }
+
+    #[test]
+    fn name_chain_and_pin_are_never_overlooked() {
+        let (authority, stranger) = (Authority::new(), Authority::new());
+        let young = authority.identity_between(NAME, 2030, 2035);
+        let overlooking = verifier(&authority, Dates::Overlooked, IN_2027, &[]);
+        let refused = |outcome: Result<(), Error>| matches!(outcome, Err(Error::InvalidCertificate(_)));
+        assert!(refused(verify(&overlooking, &young, "other.example")));
+        assert!(refused(verify(&overlooking, &stranger.identity_between(NAME, 2030, 2035), NAME)));
+        let pinned = verifier(&authority, Dates::Overlooked, IN_2027, &[[7; 32]]);
+        let Err(Error::InvalidCertificate(CertificateError::Other(OtherError(other)))) =
+            verify(&pinned, &young, NAME)
+        else {
+            panic!("the pin is overlooked");
+        };
+        assert!(other.is::<PinMismatch>());
+    }
 
     /// Certificates of `dns.example`: its own, an intermediate's, and their root's; and one of another authority.
     struct Chain {

@@ -1,21 +1,18 @@
 //! Finds the addresses of a server that is configured by name only, by asking the other servers: encrypted ones, at addresses
 //! that are written down. So there is no plaintext query and no circle (a server never helps to find itself), and a wrong
-//! address does no harm but delay: the server has still to show its certificate. It does not connect (`transport::dial`).
+//! address does no harm but delay: the server has still to show its certificate. It does not connect (`transport::dial`), nor
+//! read answers (`addresses`); how IPv4 is reached from a network without it is `discovery`'s.
 
-use super::retry::after_transport;
-use super::{Failure, Sample, Upstream};
+use super::Upstream;
+use super::addresses::{Found, ask};
+use super::discovery::Discovery;
 use crate::config::settings::{Endpoint, Host, ServerSpec};
-use crate::transport::{self, BoxFuture, Lookup, TransportError};
-use crate::wire::header::Rcode;
-use crate::wire::name::{MAX_NAME, Name, NameRef};
-use crate::wire::query::{SubnetOption, UpstreamQuery};
-use crate::wire::question::{Class, QuestionRef, RecordType};
-use crate::wire::response::{PackedName, RecordRef, ResponseFault, ResponseRef, Section};
+use crate::transport::dial::nat64::Prefix;
+use crate::transport::{BoxFuture, Lookup, TransportError};
+use crate::wire::name::Name;
 use arc_swap::ArcSwap;
-use futures_util::future::select;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -23,20 +20,11 @@ use tokio::sync::watch;
 /// Servers asked in one look-up.
 const MOST_SERVERS: usize = 3;
 
-/// Aliases followed within an answer; content networks use two or three.
-const MOST_ALIASES: usize = 8;
-
-/// Addresses taken of each family.
-const MOST_ADDRESSES: usize = 8;
-
 /// Names remembered: far more than anybody has servers.
 const MOST_NAMES: usize = 64;
 
 /// How long an answer is used, whatever its TTL: not for every dial anew, and not for ever.
 const LIFETIME_SECS: (u32, u32) = (60, 3600);
-
-/// RFC 8305 §3: how long one family waits for the other, once it has its addresses.
-const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// Looks servers' names up through other servers. Made empty: the servers' transports need it before there are servers.
 #[derive(Debug, Default)]
@@ -47,6 +35,8 @@ pub struct Bootstrap {
     known: Mutex<HashMap<String, Known>>,
     /// Changes when other addresses were found.
     learnt: watch::Sender<()>,
+    /// Finds the way to IPv4 where there is only IPv6.
+    discovery: Discovery,
 }
 
 /// Addresses of one name.
@@ -65,6 +55,15 @@ impl Lookup for Bootstrap {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Vec<IpAddr>, TransportError>> {
         Box::pin(self.look_up(host, deadline))
+    }
+
+    fn nat64(&self) -> Option<Vec<Prefix>> {
+        self.discovery.known(crate::clock::now())
+    }
+
+    fn learn_nat64(&self, deadline: Instant) -> BoxFuture<'_, Vec<Prefix>> {
+        let servers = self.servers.load().iter().filter_map(Weak::upgrade).collect();
+        Box::pin(self.discovery.learn(servers, deadline))
     }
 }
 
@@ -99,6 +98,11 @@ impl Bootstrap {
     /// Returns what changes when other addresses were found.
     pub fn learnt(&self) -> watch::Receiver<()> {
         self.learnt.subscribe()
+    }
+
+    /// Forgets what holds on one network only.
+    pub fn forget_network(&self) {
+        self.discovery.forget();
     }
 
     /// Returns the addresses of `host`. Cancel safe: what was asked is forgotten.
@@ -199,143 +203,12 @@ fn is_at(spec: &ServerSpec, name: &str) -> bool {
     }
 }
 
-/// Asks one server for both families at once. When one has addresses the other is given a moment more, no longer: an
-/// answer of one family is enough to connect.
-async fn ask(server: &Upstream, name: NameRef<'_>, deadline: Instant) -> Option<Found> {
-    let v4 = pin!(ask_for(server, name, RecordType::A, deadline));
-    let v6 = pin!(ask_for(server, name, RecordType::AAAA, deadline));
-    let (first, other) = select(v4, v6).await.factor_first();
-    let Some(first) = first else {
-        return other.await;
-    };
-    let patience = deadline.min(crate::clock::now() + RESOLUTION_DELAY);
-    match tokio::time::timeout_at(patience.into(), other).await {
-        Ok(Some(second)) => Some(first.and(second)),
-        Ok(None) | Err(_) => Some(first),
-    }
-}
-
-/// Asks one server for the addresses of one family, and tells it what came of it.
-async fn ask_for(
-    server: &Upstream,
-    name: NameRef<'_>,
-    rtype: RecordType,
-    deadline: Instant,
-) -> Option<Found> {
-    let question = QuestionRef { name, rtype, class: Class::IN };
-    let query = UpstreamQuery {
-        question,
-        dnssec_ok: false,
-        checking_disabled: false,
-        subnet: SubnetOption::Absent,
-        padding: true,
-    };
-    let asked_at = crate::clock::now();
-    let outcome = transport::exchange(server.transport(), query.build(), deadline).await;
-    let now = crate::clock::now();
-    let (sample, found) = match outcome {
-        Err(error) => (after_transport(&error).sample, None),
-        Ok(received) => match read(&received.message, &question) {
-            Err(fault) => (Sample::Failed { error: Failure::from(fault) }, None),
-            Ok(found) => (Sample::Answered { latency: now.saturating_duration_since(asked_at) }, found),
-        },
-    };
-    server.observe(sample, now);
-    found
-}
-
-/// Addresses out of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    /// At least one.
-    addresses: Vec<IpAddr>,
-    /// The smallest TTL on the way to them.
-    ttl_secs: u32,
-}
-
-impl Found {
-    /// Puts two together.
-    fn and(mut self, other: Self) -> Self {
-        self.addresses.extend(other.addresses);
-        self.ttl_secs = self.ttl_secs.min(other.ttl_secs);
-        self
-    }
-
-    /// Returns the addresses with the families in turn (RFC 8305 §4), IPv4 first: of the two, a broken IPv6 path is the usual one.
-    fn interleaved(self) -> Vec<IpAddr> {
-        let (v4, v6): (Vec<_>, Vec<_>) = self.addresses.into_iter().partition(IpAddr::is_ipv4);
-        let mut addresses = Vec::with_capacity(v4.len() + v6.len());
-        let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
-        loop {
-            let before = addresses.len();
-            addresses.extend(v4.next());
-            addresses.extend(v6.next());
-            if addresses.len() == before {
-                return addresses;
-            }
-        }
-    }
-}
-
-/// Reads the addresses of the question's name, through its aliases, from a response. None: there are none.
-fn read(message: &[u8], question: &QuestionRef<'_>) -> Result<Option<Found>, ResponseFault> {
-    let response = ResponseRef::parse(message)?;
-    if !response.question().matches(question) {
-        return Err(ResponseFault::QuestionMismatch);
-    }
-    if response.header().is_truncated() {
-        return Err(ResponseFault::Truncated);
-    }
-    if response.rcode() != Rcode::NOERROR {
-        return Ok(None);
-    }
-    let mut owner = question.name.to_name();
-    let mut found = Found { addresses: Vec::new(), ttl_secs: u32::MAX };
-    for _ in 0..=MOST_ALIASES {
-        let Some(alias) = gather(&response, &owner, question.rtype, &mut found) else { break };
-        let mut buffer = [0; MAX_NAME];
-        let Some(name) = alias.unpack_into(&mut buffer) else { break };
-        owner = name.to_name();
-    }
-    Ok(if found.addresses.is_empty() { None } else { Some(found) })
-}
-
-/// Adds the addresses of `owner`; returns its alias instead if it has none but that.
-fn gather<'a>(
-    response: &ResponseRef<'a>,
-    owner: &Name,
-    rtype: RecordType,
-    found: &mut Found,
-) -> Option<PackedName<'a>> {
-    let mut alias = None;
-    let records = response.records(Section::Answer);
-    for record in records.filter(|record| record.class == Class::IN && record.owner.eq_name(owner.view())) {
-        if record.rtype == RecordType::CNAME && alias.is_none() {
-            alias = record.rdata_name(0);
-            found.ttl_secs = found.ttl_secs.min(record.ttl.0);
-        }
-        if record.rtype == rtype && found.addresses.len() < MOST_ADDRESSES {
-            found.addresses.extend(address(&record));
-            found.ttl_secs = found.ttl_secs.min(record.ttl.0);
-        }
-    }
-    if found.addresses.is_empty() { alias } else { None }
-}
-
-/// Returns the address in an A or AAAA record (RFC 1035 §3.4.1, RFC 3596 §2.2).
-fn address(record: &RecordRef<'_>) -> Option<IpAddr> {
-    if record.rtype == RecordType::A {
-        return <[u8; 4]>::try_from(record.rdata).ok().map(IpAddr::from);
-    }
-    <[u8; 16]>::try_from(record.rdata).ok().map(IpAddr::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fake::{self, Fake, Record};
+    use super::super::retry::after_transport;
     use super::*;
     use crate::config::settings::DohMethod;
-    use proptest::prelude::*;
 
     const A: u16 = 1;
     const AAAA: u16 = 28;
@@ -558,29 +431,5 @@ mod tests {
         assert_eq!(Arc::strong_count(&helper), 1);
         drop(helper);
         assert!(look_up(&bootstrap).await.is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_a_helper_sends_is_read_or_refused(
-            tail in proptest::collection::vec(any::<u8>(), 0..200),
-            changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..4),
-        ) {
-            let name: Name = "dns.home.example".parse().unwrap();
-            let question = QuestionRef { name: name.view(), rtype: RecordType::A, class: Class::IN };
-            let query = [&[0; 12][..], name.view().as_bytes(), &[0, 1, 0, 1]].concat();
-            let records: [(&[u8], Record); 2] = [(b"", v4(1, 300)), (b"", (CNAME, 3, b"\x01b\x00".to_vec()))];
-            let mut message = fake::reply_with(&query, 0, &records).to_vec();
-            message[5] = 1;
-            prop_assert!(read(&message, &question).unwrap().is_some());
-            for (at, octet) in changes {
-                let len = message.len();
-                message[at % len] = octet;
-            }
-            message.extend(tail);
-            if let Ok(Some(found)) = read(&message, &question) {
-                prop_assert!((1..=MOST_ADDRESSES).contains(&found.addresses.len()));
-            }
-        }
     }
 }

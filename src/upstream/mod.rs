@@ -2,13 +2,16 @@
 //! was learnt about the server behind it; a [`group::Group`] puts several in order. What is *not* here: the wait for an
 //! answer (`resolver::flight`), how bytes reach a server (`transport`), whether an answer is good (`resolver::validate`).
 
+mod addresses;
 pub mod bootstrap;
 pub mod budget;
+mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod group;
 pub mod health;
 pub mod latency;
+pub mod overlooking;
 pub mod probe;
 pub mod recent;
 pub mod retry;
@@ -22,6 +25,7 @@ use crate::transport::{Exchange, Transport, TransportError};
 use crate::wire::response::ResponseFault;
 use health::{Company, Health, State, Transition};
 use latency::Latency;
+use overlooking::Overlooking;
 use recent::{Quantiles, Recent};
 use std::error::Error;
 use std::fmt;
@@ -55,6 +59,8 @@ pub struct Upstream {
     origin: Origin,
     /// The way to it.
     transport: Box<dyn Transport>,
+    /// The way for names of time servers when the clock is wrong.
+    overlooking: Option<Overlooking>,
     /// What was seen of it; held for a few instructions, never over a call to the transport.
     condition: Mutex<Condition>,
     /// Submitted and not yet finished.
@@ -234,12 +240,19 @@ impl Upstream {
             spec,
             origin,
             transport,
+            overlooking: None,
             condition: Mutex::new(condition),
             in_flight: AtomicU32::new(0),
             counters,
             went_down: watch::Sender::new(()),
             came_up: watch::Sender::new(()),
         }
+    }
+
+    /// Gives it a way on which the dates of its certificate are overlooked.
+    #[must_use]
+    pub fn with_overlooking(self, make: overlooking::Make) -> Self {
+        Self { overlooking: Some(Overlooking::new(make)), ..self }
     }
 
     /// Returns its name for the life of the process.
@@ -312,6 +325,9 @@ impl Upstream {
             condition.recent = Recent::default();
         }
         self.transport.reset();
+        if let Some(transport) = self.overlooking.as_ref().and_then(Overlooking::made) {
+            transport.reset();
+        }
     }
 
     /// Returns how long to wait for this server before another is asked.

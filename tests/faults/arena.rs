@@ -3,7 +3,7 @@
 
 use crate::load::{Sample, Stream};
 use crate::programs::Program;
-use crate::scenario::{self, CALM, Fault, Judged, Scenario};
+use crate::scenario::{self, CALM, Fault, Judged, OWN_PREFIX, Scenario, WELL_KNOWN_PREFIX};
 use crate::server::Server;
 use crate::support::message::{query, rtype};
 use crate::support::netns::{Net, SERVERS};
@@ -46,6 +46,8 @@ struct Arena {
     net: Net,
     folder: PathBuf,
     servers: Vec<Option<Server>>,
+    /// What does a NAT64's work.
+    relays: Vec<Server>,
     program: Program,
     process: Process,
 }
@@ -65,7 +67,7 @@ impl Arena {
             SERVERS.iter().map(|addresses| Some(Server::start(&net, &folder, *addresses))).collect();
         let process = program.start(&folder, &scenario.addresses());
         warm(&folder);
-        Self { scenario, net, folder, servers, program, process }
+        Self { scenario, net, folder, servers, relays: Vec::new(), program, process }
     }
 
     /// Asks, makes the fault and ends it, and judges.
@@ -107,6 +109,13 @@ impl Arena {
             Fault::BlackHoleAll => SERVERS.iter().for_each(|(v4, _)| scenario::black_hole(&self.net, v4)),
             Fault::Roam => self.net.roam(),
             Fault::BlackHoleIpv6 => scenario::black_hole_ipv6(&self.net),
+            Fault::OnlyIpv6 => self.only_ipv6(WELL_KNOWN_PREFIX),
+            Fault::OwnPrefix => {
+                self.only_ipv6(OWN_PREFIX);
+                // Then all depends on the server that has only IPv4.
+                std::thread::sleep(Duration::from_secs(3));
+                self.servers[1] = None;
+            }
             Fault::Loss => scenario::lose(&self.net),
             Fault::Delay => self.delay(Duration::from_millis(150)),
             Fault::Kill => drop(self.servers[scenario::busier(&self.net)].take()),
@@ -134,7 +143,7 @@ impl Arena {
                     server.get_or_insert_with(|| Server::start(net, folder, addresses));
                 }
             }
-            Fault::Roam | Fault::Reload | Fault::TakeOver => {}
+            Fault::Roam | Fault::OnlyIpv6 | Fault::OwnPrefix | Fault::Reload | Fault::TakeOver => {}
         }
     }
 
@@ -150,6 +159,14 @@ impl Arena {
         assert!(ready, "{}", process::read(&folder.join("log")));
         predecessor.signal("TERM");
         predecessor.wait();
+    }
+
+    /// Takes IPv4 away from home; from now on a NAT64 has the servers at this prefix.
+    fn only_ipv6(&mut self, prefix: &str) {
+        for (server, _) in SERVERS {
+            self.relays.push(Server::relay(&self.net, &format!("{prefix}{server}"), server));
+        }
+        self.net.lose_ipv4();
     }
 
     /// Makes both servers far away.

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Some((word, [addresses @ .., folder])) if word == "serve" => {
             server::serve(addresses, Path::new(folder));
         }
+        Some((word, [from, to])) if word == "relay" => server::translate(from, to),
         Some((word, rest)) if word == "arena" => arena::run(rest),
         Some(_) | None => return suite(&arguments),
     }

@@ -58,7 +58,9 @@ impl Row {
                 goals.push(self.at_most("first_ms", 2000.0));
                 goals.push(self.at_most("hits.p99", 1.0));
             }
-            Fault::Roam => goals.push(self.at_most("misses.worst", 1000.0)),
+            Fault::Roam | Fault::OnlyIpv6 | Fault::OwnPrefix => {
+                goals.push(self.at_most("misses.worst", 1000.0));
+            }
             Fault::Loss | Fault::Delay | Fault::Kill | Fault::Reload | Fault::TakeOver => {}
         }
         if self.scenario.fault != Fault::BlackHoleAll {
@@ -80,6 +82,8 @@ impl Row {
             Fault::Loss => goals.push(self.at_most("misses.failed", self.number("misses.asked") * 0.1)),
             Fault::BlackHoleOne
             | Fault::BlackHoleIpv6
+            | Fault::OnlyIpv6
+            | Fault::OwnPrefix
             | Fault::Roam
             | Fault::Delay
             | Fault::Kill

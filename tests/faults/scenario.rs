@@ -10,12 +10,20 @@ pub(crate) enum Fault {
     BlackHoleAll,
     Roam,
     BlackHoleIpv6,
+    OnlyIpv6,
+    OwnPrefix,
     Loss,
     Delay,
     Kill,
     Reload,
     TakeOver,
 }
+
+/// Where the NAT64 of most networks has IPv4 (RFC 6052 §2.1).
+pub(crate) const WELL_KNOWN_PREFIX: &str = "64:ff9b::";
+
+/// Where one that has a prefix of its own has it.
+pub(crate) const OWN_PREFIX: &str = "2001:db8:64::";
 
 /// Which queries are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +56,7 @@ pub(crate) struct Scenario {
 pub(crate) const CALM: Duration = Duration::from_secs(3);
 
 /// All of them, those that may run side by side first.
-pub(crate) const ALL: [Scenario; 9] = [
+pub(crate) const ALL: [Scenario; 11] = [
     Scenario {
         name: "one server black-holed",
         fault: Fault::BlackHoleOne,
@@ -77,6 +85,22 @@ pub(crate) const ALL: [Scenario; 9] = [
         name: "IPv6 black-holed",
         fault: Fault::BlackHoleIpv6,
         lasts: Duration::from_secs(10),
+        after: Duration::ZERO,
+        judged: Judged::Since,
+        ..LIGHT
+    },
+    Scenario {
+        name: "IPv6-only network",
+        fault: Fault::OnlyIpv6,
+        lasts: Duration::from_secs(8),
+        after: Duration::ZERO,
+        judged: Judged::Since,
+        ..LIGHT
+    },
+    Scenario {
+        name: "IPv6-only, own prefix",
+        fault: Fault::OwnPrefix,
+        lasts: Duration::from_secs(8),
         after: Duration::ZERO,
         judged: Judged::Since,
         ..LIGHT
@@ -149,11 +173,16 @@ impl Scenario {
 
     /// The addresses of each server, in the order in which they are configured.
     pub(crate) fn addresses(&self) -> Vec<Vec<String>> {
-        let both = self.fault == Fault::BlackHoleIpv6;
-        let of = |(v4, v6): &(&str, &str)| {
-            if both { vec![(*v6).to_owned(), (*v4).to_owned()] } else { vec![(*v4).to_owned()] }
-        };
-        SERVERS.iter().map(of).collect()
+        let v4 = |(v4, _): (&str, &str)| vec![v4.to_owned()];
+        let both = |(v4, v6): (&str, &str)| vec![v6.to_owned(), v4.to_owned()];
+        let [one, other] = SERVERS;
+        if self.fault == Fault::BlackHoleIpv6 {
+            vec![both(one), both(other)]
+        } else if self.fault == Fault::OwnPrefix {
+            vec![v4(one), both(other)]
+        } else {
+            vec![v4(one), v4(other)]
+        }
     }
 
     /// How long the load runs.

@@ -2,19 +2,21 @@
 //! what is measured. Every A query gets one address. On its standard input it is told how late its octets are to
 //! travel; it ends with that input.
 
+use crate::scenario::OWN_PREFIX;
 use crate::support::authority::Identity;
 use crate::support::netns::Net;
 use crate::support::zone;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
@@ -29,18 +31,22 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one in the world and waits until it listens.
     pub(crate) fn start(net: &Net, folder: &Path, (v4, v6): (&str, &str)) -> Self {
-        let mut child = net
-            .in_world(&std::env::current_exe().unwrap())
-            .args(["serve", v4, v6])
-            .arg(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(net.in_world(&std::env::current_exe().unwrap()).args(["serve", v4, v6]).arg(folder))
+    }
+
+    /// Starts a process and waits until it listens.
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         Self { child }
+    }
+
+    /// Starts what does a NAT64's work for one server: a relay from an IPv6 address of the world to the server's IPv4 address.
+    pub(crate) fn relay(net: &Net, translated: &str, server: &str) -> Self {
+        net.add_to_world(translated);
+        Self::spawn(net.in_world(&std::env::current_exe().unwrap()).args(["relay", translated, server]))
     }
 
     /// Makes its octets travel so late, each way.
@@ -63,11 +69,7 @@ pub(crate) fn serve(addresses: &[String], folder: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for address in addresses {
-            let address = std::net::SocketAddr::new(address.parse().unwrap(), PORT);
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
-            socket.set_reuseaddr(true).unwrap();
-            socket.bind(address).unwrap();
-            let listener = socket.listen(1024).unwrap();
+            let listener = listen(address);
             let (acceptor, delay) = (acceptor.clone(), Arc::clone(&delay));
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
@@ -85,6 +87,32 @@ pub(crate) fn serve(addresses: &[String], folder: &Path) {
         .unwrap();
     });
     std::process::exit(0);
+}
+
+/// Listens on an address.
+fn listen(address: &str) -> TcpListener {
+    let address = SocketAddr::new(address.parse().unwrap(), PORT);
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket.listen(1024).unwrap()
+}
+
+/// Carries connections from one address on to another, until it is killed.
+pub(crate) fn translate(from: &str, to: &str) {
+    let to = SocketAddr::new(to.parse().unwrap(), PORT);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = listen(from);
+        println!("ready");
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(to).await?;
+                let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
 }
 
 /// Reads the certificate and key that all servers share.
@@ -170,9 +198,21 @@ async fn answer_all(stream: impl AsyncRead + AsyncWrite + Unpin, acceptor: TlsAc
     }
 }
 
-/// One address for an A query; the zone's answer to others, which are few.
+/// The question that shows where a NAT64 is (RFC 7050).
+const IPV4ONLY: &[u8] = b"\x08ipv4only\x04arpa\x00\x00\x1c\x00\x01";
+
+/// One address for an A query, the network's own prefix for those who look for its NAT64; the zone's answer to others,
+/// which are few.
 fn answer(query: &[u8]) -> Vec<u8> {
     let end = zone::question_end(query);
+    if query[12..end].eq_ignore_ascii_case(IPV4ONLY) {
+        let mut answer = zone::start(query, 0);
+        answer[7] = 1;
+        answer.extend_from_slice(&[0xC0, 12, 0, 28, 0, 1, 0, 0, 1, 44, 0, 16]);
+        let shown: std::net::Ipv6Addr = format!("{OWN_PREFIX}192.0.0.170").parse().unwrap();
+        answer.extend_from_slice(&shown.octets());
+        return answer;
+    }
     if query[end - 4..end] != [0, 1, 0, 1] {
         return zone::answer(query);
     }

@@ -28,6 +28,10 @@ pub enum Certificate {
     Expired,
     WrongName,
     UnknownAuthority,
+    /// Valid from 2090 on.
+    Future,
+    /// The same, with a name that nobody looks for.
+    FutureWrongName,
 }
 
 /// An authority and the directory with its root.
@@ -72,11 +76,16 @@ impl Authority {
 
     /// Makes a leaf for `name` and 127.0.0.1 that is valid until the end of `year`.
     pub fn identity(&self, name: &str, year: i32) -> Identity {
+        self.identity_between(name, 2020, year)
+    }
+
+    /// Makes a leaf for `name` and 127.0.0.1 that is valid from the begin of one year to the end of another.
+    pub fn identity_between(&self, name: &str, from: i32, year: i32) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if name == NAME {
             params.subject_alt_names.push(rcgen::SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
         }
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 12, 31);
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
@@ -105,6 +114,8 @@ impl Certificate {
             Self::Expired => TRUSTED.identity(NAME, 2021),
             Self::WrongName => TRUSTED.identity("other.test-lab.net", 4000),
             Self::UnknownAuthority => STRANGER.identity(NAME, 4000),
+            Self::Future => TRUSTED.identity_between(NAME, 2090, 2095),
+            Self::FutureWrongName => TRUSTED.identity_between("other.test-lab.net", 2090, 2095),
         }
     }
 }

@@ -120,6 +120,16 @@ impl Net {
         );
     }
 
+    /// Takes home's IPv4 away.
+    pub fn lose_ipv4(&self) {
+        feed(&format!("ip -n {} -batch -", self.home), "address del 198.51.100.2/24 dev wan0\n");
+    }
+
+    /// Gives the world one more IPv6 address.
+    pub fn add_to_world(&self, address: &str) {
+        feed(&format!("ip -n {} -batch -", self.world), &format!("address add {address}/128 dev lo nodad\n"));
+    }
+
     /// Gives rules to the world's packet filter.
     pub fn filter(&self, rules: &str) {
         feed(&format!("ip netns exec {} nft -f -", self.world), rules);

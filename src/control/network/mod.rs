@@ -57,6 +57,7 @@ impl NetworkEvents for NoEvents {
 /// Makes `core` start afresh whenever the network has changed or the machine slept; for ever. Cancel safe.
 pub async fn keep_fresh(core: &Core, events: impl NetworkEvents) -> Infallible {
     let mut watch = Watch::new(events);
+    core.is_on(watch.settling.outlook.network());
     // Who is on the same link can announce prefixes for as long as he likes.
     let mut throttle = Throttle::default();
     loop {
@@ -68,6 +69,7 @@ pub async fn keep_fresh(core: &Core, events: impl NetworkEvents) -> Infallible {
                 News::Resumed => info!(unsaid, "the machine slept; connections to servers start afresh"),
             }
         }
+        core.is_on(watch.settling.outlook.network());
         core.start_afresh();
     }
 }

@@ -4,8 +4,13 @@
 //! Left out, because connections live through their changes: loopback and link-local addresses (a container that starts
 //! brings an interface with one), the host part of IPv6 addresses (temporary ones come and go, RFC 8981), other routes.
 
+use crate::transport::dial::network::NetworkId;
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The prefix of most IPv4 networks.
+const NETWORK_OF_V4: u32 = !0 << 8;
 
 /// The prefix of an IPv6 network.
 const NETWORK_OF_V6: u128 = !0 << 64;
@@ -38,6 +43,19 @@ impl Outlook {
                 IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & NETWORK_OF_V6)),
             });
         }
+    }
+
+    /// Returns what the network is known by: the routers, and of own addresses the network's part, for another visit may bring
+    /// another address. Networks that look alike share one, which costs a wrong first guess at worst.
+    pub fn network(&self) -> NetworkId {
+        let mut hasher = DefaultHasher::new();
+        self.routes.hash(&mut hasher);
+        let part = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & NETWORK_OF_V4)),
+            IpAddr::V6(_) => *address,
+        };
+        self.addresses.iter().map(part).collect::<BTreeSet<_>>().hash(&mut hasher);
+        NetworkId(hasher.finish())
     }
 
     /// Adds the default routes of a table in the form of Linux's `/proc/net/route`.
@@ -112,6 +130,17 @@ short line
         let before = of(&["2001:db8:0:1::1"]);
         assert_eq!(of(&["2001:db8:0:1::1", "2001:db8:0:1:1234::9"]), before);
         assert_ne!(of(&["2001:db8:0:2::1"]), before);
+    }
+
+    #[test]
+    fn a_network_is_known_again_by_its_router_and_its_part_of_the_address() {
+        let mut home = of(&["192.0.2.7", "2001:db8:0:1::7"]);
+        let other_lease = of(&["192.0.2.99", "2001:db8:0:1::99"]);
+        assert_eq!(home.network(), other_lease.network());
+        assert_ne!(home.network(), of(&["198.51.100.7", "2001:db8:0:1::7"]).network());
+        assert_ne!(home.network(), of(&["192.0.2.7", "2001:db8:0:2::7"]).network());
+        home.add_routes_v4(ROUTES);
+        assert_ne!(home.network(), other_lease.network());
     }
 
     #[test]

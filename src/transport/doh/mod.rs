@@ -27,7 +27,7 @@ use rustls::pki_types::ServerName;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -102,6 +102,10 @@ impl<D: Dial> Connector for DohConnector<D> {
     fn forget_network(&self) {
         self.dial.forget_network();
         self.sessions.forget();
+    }
+
+    fn silent(&self, address: IpAddr) {
+        self.dial.silent(address);
     }
 }
 

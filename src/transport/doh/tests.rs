@@ -154,6 +154,7 @@ fn surroundings(limits: Limits) -> Surroundings {
         cancel: CancellationToken::new(),
         tls: Arc::new(TlsContext::load(&tls).unwrap()),
         lookup: Arc::new(NoLookup),
+        network: Arc::default(),
         connect_timeout: Duration::from_secs(3),
         limits: Arc::new(limits),
         bounds: Arc::default(),
@@ -253,6 +254,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -984,6 +986,24 @@ async fn endless_continuation_frames_end_only_that_connection() {
 #[tokio::test(start_paused = true)]
 async fn endless_pings_end_only_that_connection() {
     survive(Flood { kind: PING, flags: 0, on_stream: false, payload: vec![0; 8] }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_settings_end_only_that_connection() {
+    // A setting that nobody knows; each frame is to be acknowledged.
+    let payload = [0xfa, 0xfa, 0, 0, 0, 1].repeat(16);
+    survive(Flood { kind: SETTINGS, flags: 0, on_stream: false, payload }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_window_updates_end_only_that_connection() {
+    // The least that may be, so that the window does not overflow.
+    survive(Flood { kind: WINDOW_UPDATE, flags: 0, on_stream: false, payload: vec![0, 0, 0, 1] }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn resets_of_streams_that_were_never_opened_end_only_that_connection() {
+    survive(Flood { kind: RST_STREAM, flags: 0, on_stream: false, payload: vec![0, 0, 0, 8] }).await;
 }
 
 #[tokio::test(start_paused = true)]
