@@ -2,7 +2,9 @@
 
 pub mod bounds;
 pub mod counters;
+pub mod dnstap;
 pub mod export;
+mod feed;
 mod histogram;
 pub mod logging;
 pub mod outcome;

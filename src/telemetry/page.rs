@@ -49,6 +49,8 @@ pub fn text(telemetry: &Telemetry, readings: Readings, format: Format) -> Result
         upstreams: telemetry.upstreams(),
         bounds: Arc::clone(telemetry.bounds()),
         dropped: telemetry.query_log().dropped(),
+        dnstap_dropped: telemetry.dnstap().dropped(),
+        dnstap_connected: telemetry.dnstap().is_connected(),
         started: telemetry.started().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         readings,
     }));
@@ -105,6 +107,10 @@ struct Page {
     bounds: Arc<Bounds>,
     /// Lines that the query log lost.
     dropped: u64,
+    /// Events that no collector got.
+    dnstap_dropped: u64,
+    /// True while a collector takes events.
+    dnstap_connected: bool,
     /// When the process began, in seconds since 1970.
     started: f64,
     /// What other layers said.
@@ -306,6 +312,20 @@ static METRICS: &[Metric] = &[
         unit: None,
         help: "Lines that the query log lost: its queue was full, or its file could not be written.",
         write: |page, out| counter(out, page.dropped),
+    },
+    Metric {
+        name: "veildns_dnstap_dropped",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Events that the collector of dnstap did not get: too many waited, or a connection to it broke.",
+        write: |page, out| counter(out, page.dnstap_dropped),
+    },
+    Metric {
+        name: "veildns_dnstap_connected",
+        kind: MetricType::Gauge,
+        unit: None,
+        help: "1 while a collector of dnstap takes events, else 0.",
+        write: |page, out| out.encode_gauge(&u64::from(page.dnstap_connected)),
     },
     Metric {
         name: "veildns_build",
