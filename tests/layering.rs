@@ -53,6 +53,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         "output for programs, and what outlives a restart",
     ),
     ("prometheus_client", &["telemetry/"], "metrics leave by the exporter"),
+    ("prost", &["telemetry/dnstap/"], "the messages of one format"),
     ("h2", &["transport/"], "the wire of one transport"),
     ("hyper", &["transport/", "telemetry/"], "the wire of one transport; the metrics page"),
     ("hyper_rustls", &["transport/"], "the wire of one transport"),

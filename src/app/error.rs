@@ -46,7 +46,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// The way to the collector of dnstap.
-    #[error("cannot send events to {collector}: put the socket of a collector, or tcp://address:port, into dnstap.output")]
+    #[error(
+        "cannot send events to {collector}: put the socket of a collector, or tcp://address:port, into dnstap.output"
+    )]
     Dnstap {
         /// Where it should be.
         collector: Collector,

@@ -375,9 +375,7 @@ fn read_dnstap(
     let identity = section.read("identity", faults, |node| node.text().map(str::to_owned));
     let collector = collector?;
     if matches!(&collector, Collector::Tcp(address) if !address.ip().is_loopback()) {
-        notices.push(format!(
-            "dnstap: what clients ask leaves this machine unencrypted, for {collector}"
-        ));
+        notices.push(format!("dnstap: what clients ask leaves this machine unencrypted, for {collector}"));
     }
     Some(DnstapSettings {
         collector,

@@ -419,11 +419,8 @@ mod tests {
         let octets = Arc::new(Mutex::new(Vec::new()));
         let (feed, queue) = Feed::with_queue(16);
         let disk = Full { room: 300, octets: Arc::clone(&octets) };
-        let mut writer = Writer::new(
-            Box::new(disk),
-            LineWriter::new(QueryLines::default(), NameKey::default()),
-            queue,
-        );
+        let mut writer =
+            Writer::new(Box::new(disk), LineWriter::new(QueryLines::default(), NameKey::default()), queue);
         let entry = || {
             let outcome = Outcome {
                 source: Source::Cache,

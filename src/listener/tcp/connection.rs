@@ -291,13 +291,7 @@ impl<A: Answer> Connection<A> {
     /// Makes the record by which a flight finds this client again.
     fn waiter(&self, query: &[u8], received: Instant) -> Waiter {
         let sink = Arc::clone(&self.outbox);
-        Waiter {
-            sink,
-            client: self.client,
-            transport: ClientTransport::Tcp,
-            query: query.into(),
-            received,
-        }
+        Waiter { sink, client: self.client, transport: ClientTransport::Tcp, query: query.into(), received }
     }
 
     /// Notes that octets came, or that no more will come: a client that shuts its side still gets its answers.
