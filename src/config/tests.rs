@@ -341,7 +341,7 @@ fn every_limit_can_be_set() {
     for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
         let value = match key.kind {
             keys::Kind::Integer => "7",
-            keys::Kind::Text if key.name.contains("unread") => "\"128KiB\"",
+            keys::Kind::Text if key.name.contains("unread") || key.name.contains("dnstap") => "\"128KiB\"",
             keys::Kind::Text | keys::Kind::List | keys::Kind::Boolean => "\"7s\"",
         };
         let settings = good(&format!("{} = {value}", key.name));
