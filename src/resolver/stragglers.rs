@@ -53,9 +53,10 @@ impl Flights {
     ) {
         let telemetry = self.telemetry();
         let Some(flight) = self.stragglers().0.get_mut(&id) else { return };
-        let Some(attempt) = flight.finish(number) else { return };
-        attempt.tell(&outcome, telemetry.dnstap());
-        flight.learn_late(&attempt, outcome, now);
+        if let Some(attempt) = flight.finish(number) {
+            attempt.tell(&outcome, telemetry.dnstap());
+            flight.learn_late(&attempt, outcome, now);
+        }
         if !flight.is_waiting() {
             self.stragglers().0.remove(&id);
         }
