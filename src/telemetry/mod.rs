@@ -12,6 +12,7 @@ pub mod page;
 mod process;
 mod query_line;
 pub mod query_log;
+mod sample;
 pub mod tally;
 pub mod throttle;
 pub(crate) mod timestamp;

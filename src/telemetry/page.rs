@@ -4,14 +4,12 @@
 use super::bounds::{Bound, BoundReading, Bounds};
 use super::counters::{RcodeClass, TRANSPORTS, Telemetry, Totals, UpstreamCounters};
 use super::export::{Readings, UpstreamReading};
-use super::histogram::Reading;
 use super::outcome::Source;
 use super::process;
+use super::sample::{counter, histogram, labelled, optional_gauge};
 use crate::wire::query::ClientTransport;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::collections::HashMap;
@@ -362,29 +360,6 @@ static METRICS: &[Metric] = &[
         write: |_, out| optional_gauge(out, process::open_files()),
     },
 ];
-
-/// Writes a counter without labels.
-fn counter(out: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {
-    out.encode_counter::<NoLabelSet, _, f64>(&value, None)
-}
-
-/// Writes a counter with labels.
-fn labelled(out: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-    counter(&mut out.encode_family(labels)?, value)
-}
-
-/// Writes a gauge that may be unknown.
-fn optional_gauge(out: &mut MetricEncoder<'_>, value: Option<impl EncodeGaugeValue>) -> fmt::Result {
-    value.map_or(Ok(()), |value| out.encode_gauge(&value))
-}
-
-/// Writes a histogram with a label.
-fn histogram(out: &mut MetricEncoder<'_>, label: (&str, &str), reading: &Reading) -> fmt::Result {
-    let buckets = reading.buckets();
-    let labels = [label];
-    let mut out = out.encode_family(&labels)?;
-    out.encode_histogram::<NoLabelSet>(reading.sum_seconds(), reading.count(), &buckets, None)
-}
 
 /// Writes `veildns_queries_total`.
 fn queries(page: &Page, out: &mut MetricEncoder<'_>) -> fmt::Result {
