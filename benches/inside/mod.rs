@@ -22,10 +22,13 @@ use veildns::cache::key::Origin;
 use veildns::clock;
 use veildns::config::from_text;
 use veildns::config::settings::Settings;
+use veildns::config::settings::dnstap::MessageKind;
 use veildns::resolver::snapshot::Snapshot;
 use veildns::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
 use veildns::resolver::{Resolver, Step};
 use veildns::telemetry::counters::{Block, Telemetry};
+use veildns::telemetry::dnstap::Occasion;
+use veildns::telemetry::dnstap::event::{Parties, Protocol};
 use veildns::telemetry::outcome::{QueryDetail, Source, record};
 use veildns::transport::{Exchange, Handshake, Received, Transport};
 use veildns::upstream::Upstream;
@@ -75,13 +78,24 @@ impl Inside {
     pub fn take(&self, message: &[u8], out: &mut [u8]) -> Option<usize> {
         let query = QueryRef::parse(message).unwrap();
         let limit = query.reply_limit(ClientTransport::Udp).min(out.len());
+        self.tell(MessageKind::ClientQuery, message);
         let (step, outcome) =
             self.resolver.answer_now(&query, ClientTransport::Udp, self.now, &mut out[..limit]);
         let Step::Reply(octets) = step else { return None };
         assert_eq!(outcome.source, Source::Cache);
         let detail = QueryDetail { client: CLIENT.ip(), question: Some(query.question()), upstream: None };
         record(&self.telemetry, &self.block, &outcome, &detail);
+        self.tell(MessageKind::ClientResponse, &out[..octets]);
         Some(octets)
+    }
+
+    /// Tells dnstap, which is off, of a message.
+    fn tell(&self, kind: MessageKind, message: &[u8]) {
+        self.telemetry.dnstap().tell(kind, message, || Occasion {
+            protocol: Protocol::Udp,
+            parties: Parties::Client { client: CLIENT, asked: Some(CLIENT) },
+            asked_at: self.now,
+        });
     }
 
     /// Hands misses over as one batch and waits until each has its reply. The driver must run on this runtime.

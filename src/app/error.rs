@@ -1,6 +1,7 @@
 //! Why the gateway does not start, and what to do about it.
 
 use crate::config::settings::QueryLog;
+use crate::config::settings::dnstap::{Collector, DnstapSettings};
 use crate::listener::bind::BindError;
 use crate::transport::tls::TlsSetupError;
 use std::io;
@@ -44,6 +45,17 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The way to the collector of dnstap.
+    #[error(
+        "cannot send events to {collector}: put the socket of a collector, or tcp://address:port, into dnstap.output"
+    )]
+    Dnstap {
+        /// Where it should be.
+        collector: Collector,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Threads or their runtimes.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
@@ -57,6 +69,11 @@ impl StartError {
             QueryLog::Off | QueryLog::Stdout => "stdout".into(),
         };
         Self::QueryLog { path, source }
+    }
+
+    /// Makes the error of a collector that cannot be one.
+    pub(crate) fn dnstap(settings: &DnstapSettings, source: io::Error) -> Self {
+        Self::Dnstap { collector: settings.collector.clone(), source }
     }
 }
 

@@ -161,6 +161,12 @@ pub const KEYS: &[Key] = &[
         "8192",
         "lines waiting for the query log; more are dropped and counted",
     ),
+    key(
+        "limits.dnstap_queue",
+        Text,
+        "\"4MiB\"",
+        "events waiting for the collector of dnstap; more are dropped and counted",
+    ),
     key("limits.drain_timeout", Text, "\"5s\"", "when stopping, waiting queries may take"),
     key("log.level", Text, "\"info\"", "error | warn | info | debug | trace"),
     key("log.format", Text, "\"text\"", "text | json"),
@@ -183,6 +189,20 @@ pub const KEYS: &[Key] = &[
         "\"full\"",
         "full | hashed (under a key that ends with the process): what was asked, in the query log",
     ),
+    key(
+        "dnstap.output",
+        Text,
+        "\"off\"",
+        "off | unix:/path | tcp://address:port: where a collector of dnstap listens",
+    ),
+    key(
+        "dnstap.messages",
+        List,
+        "[\"client_query\", \"client_response\", \"forwarder_query\", \"forwarder_response\"]",
+        "which messages it is sent",
+    ),
+    key("dnstap.clients", Text, "\"full\"", "full | masked (/24, /56) | absent: who asked, in dnstap"),
+    key("dnstap.identity", Text, "\"\"", "what this gateway calls itself in dnstap; empty: nothing"),
     bare("metrics.listen", Text, "GET /metrics (Prometheus text), /health, /ready; off when absent"),
     bare(
         "control.socket",

@@ -6,6 +6,7 @@ use super::error::{Fault, Faults};
 use super::groups;
 use super::section::Section;
 use super::servers::Servers;
+use super::settings::dnstap::{Collector, DnstapSettings, MessageKind, MessageKinds};
 use super::settings::{
     AnyQueries, CacheSettings, ClientSubnet, ControlSocket, Limits, Listen, LogFormat, LogLevel, LogSettings,
     Origin, PrivacySettings, QueryClients, QueryFormat, QueryLines, QueryLog, QueryNames, RebindingSettings,
@@ -38,6 +39,7 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
     let (servers, mut notices) = servers.finish();
     let access = read_access(&root.child("access"), &listen, faults, &mut notices);
     let privacy = read_privacy(&root.child("privacy"), faults, &mut notices);
+    let dnstap = read_dnstap(&root.child("dnstap"), texts, faults, &mut notices);
     Settings {
         workers: root
             .read("workers", faults, |node| values::count(node, 1..=1024))
@@ -57,6 +59,7 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
         access,
         limits: read_limits(&root.child("limits"), faults),
         log: read_log(&root.child("log"), texts, faults),
+        dnstap,
         metrics: read_metrics(&root.child("metrics"), &listen, faults),
         control: read_control(&root.child("control"), texts, faults),
         origin,
@@ -335,6 +338,7 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
             .unwrap_or(usual.hedge_percent),
         refresh_inflight: count("refresh_inflight", faults, usual.refresh_inflight),
         query_log_queue: count("query_log_queue", faults, usual.query_log_queue),
+        dnstap_queue: size("dnstap_queue", faults, usual.dnstap_queue),
         drain_timeout: time("drain_timeout", faults, usual.drain_timeout),
     }
 }
@@ -365,39 +369,73 @@ fn read_log(section: &Section<'_>, texts: &[Text], faults: &mut Faults) -> LogSe
     }
 }
 
+/// Words for what is said of clients.
+const CLIENTS: [(&str, QueryClients); 3] =
+    [("full", QueryClients::Full), ("masked", QueryClients::Masked), ("absent", QueryClients::Absent)];
+
 /// Reads what is in a line of the query log.
 fn read_query_lines(section: &Section<'_>, faults: &mut Faults) -> QueryLines {
     let formats = [("json", QueryFormat::Json), ("text", QueryFormat::Text)];
-    let clients =
-        [("full", QueryClients::Full), ("masked", QueryClients::Masked), ("absent", QueryClients::Absent)];
     let names = [("full", QueryNames::Full), ("hashed", QueryNames::Hashed)];
     QueryLines {
         format: section
             .read("query_format", faults, |node| values::choice(node, &formats))
             .unwrap_or_default(),
         clients: section
-            .read("query_clients", faults, |node| values::choice(node, &clients))
+            .read("query_clients", faults, |node| values::choice(node, &CLIENTS))
             .unwrap_or_default(),
         names: section.read("query_names", faults, |node| values::choice(node, &names)).unwrap_or_default(),
     }
 }
 
+/// Reads `[dnstap]`.
+fn read_dnstap(
+    section: &Section<'_>,
+    texts: &[Text],
+    faults: &mut Faults,
+    notices: &mut Vec<String>,
+) -> Option<DnstapSettings> {
+    let collector = section.read("output", faults, |node| collector(node, texts)).flatten();
+    let messages = section.read_list("messages", faults, |node| values::choice(node, &MessageKind::WORDS));
+    if let Some(node) = section.node("messages").filter(|node| node.list().is_ok_and(<[Node]>::is_empty)) {
+        faults.push(node.fault("dnstap.messages is empty", "expected at least one kind"));
+    }
+    let clients = section.read("clients", faults, |node| values::choice(node, &CLIENTS));
+    let identity = section.read("identity", faults, |node| node.text().map(str::to_owned));
+    let collector = collector?;
+    if matches!(&collector, Collector::Tcp(address) if !address.ip().is_loopback()) {
+        notices.push(format!("dnstap: what clients ask leaves this machine unencrypted, for {collector}"));
+    }
+    Some(DnstapSettings {
+        collector,
+        messages: messages.map_or(MessageKinds::ALL, MessageKinds::from_iter),
+        clients: clients.unwrap_or_default(),
+        identity: identity.unwrap_or_default(),
+    })
+}
+
+/// Reads where a collector listens; None when there is none.
+fn collector(node: &Node, texts: &[Text]) -> Result<Option<Collector>, Fault> {
+    const EXPECTED: &str = "expected off, unix:/path or tcp://address:port";
+    let text = node.text()?;
+    if text == "off" {
+        return Ok(None);
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return values::socket_path(node, path, texts).map(|path| Some(Collector::Unix(path)));
+    }
+    let address = text.strip_prefix("tcp://").and_then(|address| address.parse().ok());
+    address
+        .map(|address| Some(Collector::Tcp(address)))
+        .ok_or_else(|| node.fault(format!("{text:?} is no place of a collector"), EXPECTED))
+}
+
 /// Reads `[control]`.
 fn read_control(section: &Section<'_>, texts: &[Text], faults: &mut Faults) -> ControlSocket {
-    /// What the kernel takes as a path of a socket (unix(7)), less the octet that ends it.
-    const LONGEST: usize = 107;
     section
         .read("socket", faults, |node| match node.text()? {
             "off" => Ok(ControlSocket::Off),
-            _ => {
-                let path = values::path(node, texts)?;
-                if path.as_os_str().len() > LONGEST {
-                    let expected =
-                        format!("expected a path of at most {LONGEST} octets: the kernel takes no more");
-                    return Err(node.fault(format!("{} is too long for a socket", path.display()), expected));
-                }
-                Ok(ControlSocket::At(path))
-            }
+            path => values::socket_path(node, path, texts).map(ControlSocket::At),
         })
         .unwrap_or_default()
 }

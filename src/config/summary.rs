@@ -1,6 +1,7 @@
 //! One page for people: what a configuration would run. What is *not* here: anything a program should read.
 
 use super::endpoint;
+use super::settings::dnstap::{DnstapSettings, MessageKind};
 use super::settings::{
     ClientSubnet, ControlSocket, GroupSpec, Host, Listen, LogSettings, Origin, QueryClients, QueryLog,
     QueryNames, Roots, RouteSpec, ServerSpec, Settings, StrategyKind, TlsVersion,
@@ -53,6 +54,7 @@ pub fn summary(settings: &Settings) -> String {
         ),
     );
     page.entry("query log", show_query_log(&settings.log));
+    page.entry("dnstap", settings.dnstap.as_ref().map_or_else(|| "off".to_owned(), show_dnstap));
     page.entry(
         "metrics",
         match settings.metrics {
@@ -219,16 +221,29 @@ fn show_query_log(log: &LogSettings) -> String {
         QueryLog::Stdout => "standard output".to_owned(),
         QueryLog::File(path) => path.display().to_string(),
     };
-    let clients = match log.query_lines.clients {
-        QueryClients::Full => "clients' addresses",
-        QueryClients::Masked => "clients' networks",
-        QueryClients::Absent => "no clients",
-    };
+    let clients = show_query_clients(log.query_lines.clients);
     let names = match log.query_lines.names {
         QueryNames::Full => "names",
         QueryNames::Hashed => "hashed names",
     };
     format!("{target}, with {clients} and {names}")
+}
+
+/// Shows where events go, and what they tell of clients.
+fn show_dnstap(dnstap: &DnstapSettings) -> String {
+    let clients = show_query_clients(dnstap.clients);
+    let kinds = MessageKind::WORDS.into_iter().filter(|(_, kind)| dnstap.messages.contains(*kind));
+    let kinds: Vec<&str> = kinds.map(|(word, _)| word).collect();
+    format!("{}, with {clients} and names: {}", dnstap.collector, kinds.join(", "))
+}
+
+/// Says what is told of who asked.
+fn show_query_clients(clients: QueryClients) -> &'static str {
+    match clients {
+        QueryClients::Full => "clients' addresses",
+        QueryClients::Masked => "clients' networks",
+        QueryClients::Absent => "no clients",
+    }
 }
 
 /// Shows whom we trust.

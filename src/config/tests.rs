@@ -341,7 +341,7 @@ fn every_limit_can_be_set() {
     for key in keys::KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
         let value = match key.kind {
             keys::Kind::Integer => "7",
-            keys::Kind::Text if key.name.contains("unread") => "\"128KiB\"",
+            keys::Kind::Text if key.name.contains("unread") || key.name.contains("dnstap") => "\"128KiB\"",
             keys::Kind::Text | keys::Kind::List | keys::Kind::Boolean => "\"7s\"",
         };
         let settings = good(&format!("{} = {value}", key.name));
@@ -759,4 +759,42 @@ proptest::proptest! {
         text.insert_str(at, &with);
         let _ = from_text(&text, Path::new("")).map_err(|errors| errors.to_string());
     }
+}
+
+#[test]
+fn dnstap_is_off_until_an_output_is_written() {
+    use super::settings::dnstap::{Collector, MessageKind};
+    assert_eq!(good("").dnstap, None);
+    assert_eq!(good("[dnstap]\noutput = \"off\"\nidentity = \"x\"").dnstap, None);
+    let dnstap = good("[dnstap]\noutput = \"unix:run/tap.sock\"").dnstap.unwrap();
+    assert_eq!(dnstap.collector, Collector::Unix("/nowhere/run/tap.sock".into()));
+    assert!(MessageKind::WORDS.iter().all(|(_, kind)| dnstap.messages.contains(*kind)));
+    assert_eq!((dnstap.clients, dnstap.identity.as_str()), (QueryClients::Full, ""));
+    let settings = good(
+        "[dnstap]\noutput = \"tcp://[::1]:6000\"\nmessages = [\"forwarder_query\"]\nclients = \"masked\"\nidentity = \"gw\"",
+    );
+    let dnstap = settings.dnstap.unwrap();
+    assert_eq!(dnstap.collector.to_string(), "tcp://[::1]:6000");
+    let wanted: Vec<&str> = MessageKind::WORDS
+        .into_iter()
+        .filter(|(_, kind)| dnstap.messages.contains(*kind))
+        .map(|(word, _)| word)
+        .collect();
+    assert_eq!(wanted, ["forwarder_query"]);
+    assert_eq!((dnstap.clients, dnstap.identity.as_str()), (QueryClients::Masked, "gw"));
+    assert!(settings.notices.is_empty(), "loopback stays on the machine");
+}
+
+#[test]
+fn a_collector_elsewhere_is_told_of_and_a_place_that_is_none_is_a_fault() {
+    let notices = good("[dnstap]\noutput = \"tcp://192.0.2.1:6000\"").notices;
+    assert!(notices.iter().any(|notice| notice.contains("unencrypted")), "{notices:?}");
+    for output in ["/run/tap.sock", "tcp://localhost:6000", "tcp://127.0.0.1", "unix:", "file:tap"] {
+        assert_eq!(bad(&format!("[dnstap]\noutput = \"{output}\"")).len(), 1, "{output}");
+    }
+    let long = format!("[dnstap]\noutput = \"unix:/{}\"", "x".repeat(107));
+    assert!(report(&long).contains("too long for a socket"));
+    assert!(report("[dnstap]\nmessages = [\"client_querry\"]").contains("client_query"));
+    assert!(report("[dnstap]\nmessages = []").contains("expected at least one kind"));
+    assert!(report("[dnstap]\nclients = \"none\"").contains("full | masked | absent"));
 }

@@ -169,7 +169,23 @@ pub(crate) fn pin(node: &Node) -> Result<[u8; 32], Fault> {
 
 /// Reads a path; a relative one starts at the folder of the file that names it.
 pub(crate) fn path(node: &Node, texts: &[Text]) -> Result<PathBuf, Fault> {
-    let text = node.text()?;
+    path_of(node, node.text()?, texts)
+}
+
+/// Reads the path of a socket, written as `text` within a value.
+pub(crate) fn socket_path(node: &Node, text: &str, texts: &[Text]) -> Result<PathBuf, Fault> {
+    /// What the kernel takes as a path of a socket (unix(7)), less the octet that ends it.
+    const LONGEST: usize = 107;
+    let path = path_of(node, text, texts)?;
+    if path.as_os_str().len() > LONGEST {
+        let expected = format!("expected a path of at most {LONGEST} octets: the kernel takes no more");
+        return Err(node.fault(format!("{} is too long for a socket", path.display()), expected));
+    }
+    Ok(path)
+}
+
+/// Reads a path that is written as `text` within a value.
+fn path_of(node: &Node, text: &str, texts: &[Text]) -> Result<PathBuf, Fault> {
     if text.is_empty() {
         return Err(node.fault("the path is empty", "expected a path"));
     }

@@ -6,6 +6,7 @@ use crate::cli::{ConfigArgs, RunArgs};
 use crate::config::settings::Settings;
 use crate::config::summary::summary;
 use crate::telemetry::counters::Telemetry;
+use crate::telemetry::dnstap::Dnstap;
 use crate::transport::tls::TlsContext;
 use std::io::Write;
 
@@ -20,15 +21,18 @@ pub(super) fn check(args: &ConfigArgs) -> Result<Exit, CommandError> {
         tls.client_config(spec, &[])
             .map_err(|source| StartError::Server { server: spec.name.clone(), source })?;
     }
-    try_query_log(&settings)?;
+    try_records(&settings)?;
     print(|out| writeln!(out, "ok\n\n{}", summary(&settings).trim_end()))
 }
 
-/// Finds out whether the query log can be written, before anything is changed for it. It is left as it is.
+/// Finds out whether the query log can be written and a collector of dnstap can be where it should, before anything is changed
+/// for them. They are left as they are.
 ///
 /// # Errors
-/// A file that cannot be opened, with what to do about it.
-pub(super) fn try_query_log(settings: &Settings) -> Result<(), StartError> {
+/// A file that cannot be opened, a path that is no socket; with what to do about it.
+pub(super) fn try_records(settings: &Settings) -> Result<(), StartError> {
     let log = &settings.log.queries;
-    Telemetry::try_query_log(log).map_err(|source| StartError::query_log(log, source))
+    Telemetry::try_query_log(log).map_err(|source| StartError::query_log(log, source))?;
+    let Some(dnstap) = &settings.dnstap else { return Ok(()) };
+    Dnstap::check(dnstap).map_err(|source| StartError::dnstap(dnstap, source))
 }

@@ -199,6 +199,8 @@ fn start_code(error: &StartError) -> u8 {
         }
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
         StartError::QueryLog { source, .. } => path_code(source),
+        StartError::Dnstap { source, .. } if source.kind() == io::ErrorKind::InvalidInput => exit::CONFIG,
+        StartError::Dnstap { .. } => exit::SYSTEM,
         StartError::Metrics { .. } | StartError::Threads(_) => exit::SYSTEM,
     }
 }

@@ -59,7 +59,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let telemetry = Telemetry::new();
-    open_query_log(&telemetry, &settings)?;
+    open_records(&telemetry, &settings)?;
     let mut control = {
         let _inside = runtime.enter();
         let signals = Signals::new().map_err(RunError::Signals)?;
@@ -117,6 +117,7 @@ async fn stop(gateway: Gateway, mut signals: Signals) -> bool {
     let stopping = std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
         gateway.stop(limit);
         telemetry.close_query_log();
+        telemetry.dnstap().close_and_wait();
         drop(done);
     });
     if stopping.is_err() {
@@ -286,13 +287,13 @@ impl Control {
     /// Reads, checks, swaps.
     fn try_reload(&mut self) -> Result<(), RunError> {
         let settings = sources::load(&self.args)?;
-        super::check::try_query_log(&settings)?;
+        super::check::try_records(&settings)?;
         let log = settings.log.clone();
         for notice in &settings.notices {
             warn!("{notice}");
         }
         let report = self.gateway.reload(settings, &self.handle)?;
-        open_query_log(self.gateway.core().telemetry(), self.gateway.settings())?;
+        open_records(self.gateway.core().telemetry(), self.gateway.settings())?;
         self.log.set_level(log.level);
         for key in &report.needs_restart {
             warn!(key, "changed; takes effect at the next start");
@@ -303,12 +304,17 @@ impl Control {
     }
 }
 
-/// Opens the query log of `settings`, or closes it.
-fn open_query_log(telemetry: &Telemetry, settings: &Settings) -> Result<(), StartError> {
+/// Opens the query log of `settings` and the way to the collector of dnstap, or closes them.
+fn open_records(telemetry: &Telemetry, settings: &Settings) -> Result<(), StartError> {
     let log = &settings.log;
     telemetry
         .open_query_log(log, settings.limits.query_log_queue)
-        .map_err(|source| StartError::query_log(&log.queries, source))
+        .map_err(|source| StartError::query_log(&log.queries, source))?;
+    let dnstap = settings.dnstap.as_ref();
+    telemetry.dnstap().open(dnstap, settings.limits.dnstap_queue).map_err(|source| match dnstap {
+        Some(dnstap) => StartError::dnstap(dnstap, source),
+        None => StartError::Threads(source),
+    })
 }
 
 /// Returns all that is wrong, for the log: one line, in which `; ` stands between errors.

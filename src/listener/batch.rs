@@ -43,6 +43,8 @@ pub(super) struct BatchSocket {
     family: Family,
     /// Where replies leave from.
     source: ReplySource,
+    /// The address it is bound to.
+    pub(super) local: SocketAddr,
 }
 
 /// An address family.
@@ -68,16 +70,16 @@ impl BatchSocket {
     /// Takes a bound, non-blocking socket; one that is bound to every address is told to report which one
     /// was asked.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
-        let local = socket.local_addr()?.ip();
+        let local = socket.local_addr()?;
         let family = if local.is_ipv4() { Family::V4 } else { Family::V6 };
-        if !local.is_unspecified() {
-            return Ok(Self { socket, family, source: ReplySource::Bound });
+        if !local.ip().is_unspecified() {
+            return Ok(Self { socket, family, source: ReplySource::Bound, local });
         }
         match family {
             Family::V4 => setsockopt(&socket, Ipv4PacketInfo, &true)?,
             Family::V6 => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
         }
-        Ok(Self { socket, family, source: ReplySource::AsAsked })
+        Ok(Self { socket, family, source: ReplySource::AsAsked, local })
     }
 }
 

@@ -3,7 +3,9 @@
 
 use super::admission::AccessList;
 use super::{Answer, Context};
+use crate::config::settings::dnstap::MessageKind;
 use crate::resolver::Step;
+use crate::resolver::waiter::ClientToken;
 use crate::telemetry::counters::Block;
 use crate::telemetry::outcome::{self, Outcome, QueryDetail, Source};
 use crate::wire::ede::{Ede, EdeCode};
@@ -12,7 +14,7 @@ use crate::wire::query::{ClientTransport, QueryFault, QueryRef};
 use crate::wire::question::QuestionRef;
 use crate::wire::reply;
 use arc_swap::Guard;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,9 +46,15 @@ impl<A: Answer> Intake<A> {
         Self { context, block }
     }
 
-    /// Starts on messages that arrived together: the access list is loaded once for them.
-    pub(super) fn round(&self, transport: ClientTransport, now: Instant) -> Round<'_, A> {
-        Round { intake: self, access: self.context.access.load(), transport, now }
+    /// Starts on messages that arrived together: the access list is loaded once for them. `local` is the address of the socket
+    /// they came by.
+    pub(super) fn round(
+        &self,
+        transport: ClientTransport,
+        local: Option<SocketAddr>,
+        now: Instant,
+    ) -> Round<'_, A> {
+        Round { intake: self, access: self.context.access.load(), transport, local, now }
     }
 }
 
@@ -59,25 +67,40 @@ pub(super) struct Round<'a, A> {
     access: Guard<Arc<AccessList>>,
     /// How they came.
     transport: ClientTransport,
+    /// The address of the socket they came by.
+    local: Option<SocketAddr>,
     /// When they came.
     pub(super) now: Instant,
 }
 
 impl<A: Answer> Round<'_, A> {
     /// Takes one message and writes its reply, if there is one at once, to the start of `out`.
-    pub(super) fn take(&self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Taken<A::Pending> {
-        let query = match QueryRef::parse(message) {
-            Ok(query) => query,
-            Err(QueryFault::Drop) => return Taken::Nonsense,
-            Err(QueryFault::Reject(rcode)) => return self.reject(message, client, rcode, out),
+    pub(super) fn take(&self, message: &[u8], client: &ClientToken, out: &mut [u8]) -> Taken<A::Pending> {
+        let query = QueryRef::parse(message);
+        if let Err(QueryFault::Drop) = query {
+            return Taken::Nonsense;
+        }
+        self.tell(MessageKind::ClientQuery, message, client);
+        let taken = match query {
+            Ok(query) => self.answer(&query, client.peer.ip(), out),
+            Err(QueryFault::Drop) => Taken::Nonsense,
+            Err(QueryFault::Reject(rcode)) => self.reject(message, client.peer.ip(), rcode, out),
         };
+        if let Taken::Reply(octets) = taken {
+            self.tell(MessageKind::ClientResponse, out.get(..octets).unwrap_or_default(), client);
+        }
+        taken
+    }
+
+    /// Answers a query from memory, if it may be answered.
+    fn answer(&self, query: &QueryRef<'_>, client: IpAddr, out: &mut [u8]) -> Taken<A::Pending> {
         let limit = query.reply_limit(self.transport).min(out.len());
         let Some(out) = out.get_mut(..limit) else { return Taken::Silence };
         if !self.access.allows(client) {
-            return self.refuse(&query, client, out);
+            return self.refuse(query, client, out);
         }
         let resolver = &self.intake.context.resolver;
-        let (step, outcome) = resolver.answer_now(&query, self.transport, self.now, out);
+        let (step, outcome) = resolver.answer_now(query, self.transport, self.now, out);
         match step {
             Step::Reply(octets) => {
                 self.record(&outcome, client, Some(query.question()));
@@ -111,6 +134,12 @@ impl<A: Answer> Round<'_, A> {
     /// Describes a reply made by the listener itself.
     fn own(&self, source: Source, rcode: Rcode, ede: Option<EdeCode>) -> Outcome {
         Outcome { source, rcode, ede, transport: self.transport, duration: None }
+    }
+
+    /// Tells dnstap of a message that came or leaves at once.
+    fn tell(&self, kind: MessageKind, message: &[u8], client: &ClientToken) {
+        let dnstap = self.intake.context.telemetry.dnstap();
+        dnstap.tell(kind, message, || client.occasion(self.local, self.transport, self.now));
     }
 
     /// Counts a reply that leaves at once; misses are the resolver's to record.

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -63,6 +63,10 @@ impl AsRawFd for UdpSink {
 impl ReplySink for UdpSink {
     fn send(&self, batch: &ReplyBatch) {
         report(send(&self.socket, batch.iter()));
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        Some(self.socket.local)
     }
 }
 
@@ -250,13 +254,13 @@ fn answer_batch<A: Answer>(
     scratch: &mut Scratch,
     misses: &mut Vec<(A::Pending, Waiter)>,
 ) {
-    let round = intake.round(ClientTransport::Udp, clock::now());
+    let round = intake.round(ClientTransport::Udp, sink.local(), clock::now());
     for (client, message) in scratch.datagrams.iter() {
         // Nobody can be answered at port 0 (RFC 768: "if not used, a value of zero").
         if client.peer.port() == 0 {
             continue;
         }
-        match round.take(message, client.peer.ip(), scratch.replies.slot()) {
+        match round.take(message, client, scratch.replies.slot()) {
             Taken::Reply(octets) => scratch.replies.commit(*client, octets),
             Taken::Silence | Taken::Nonsense => {}
             Taken::Miss(pending) => misses.push((pending, waiter(sink, client, message, round.now))),

@@ -9,7 +9,10 @@ use super::inbox::Completion;
 use super::snapshot::Snapshot;
 use crate::cache::Provenance;
 use crate::config::settings::Endpoint;
+use crate::config::settings::dnstap::MessageKind;
 use crate::policy::Verdict;
+use crate::telemetry::dnstap::event::{Parties, Protocol};
+use crate::telemetry::dnstap::{Dnstap, Occasion};
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
 use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
 use crate::upstream::{Sample, Upstream};
@@ -78,6 +81,7 @@ impl Flights {
             ticket: Ticket::new(sink, id),
             lane,
         };
+        self.dnstap().tell(MessageKind::ForwarderQuery, &exchange.query, || occasion(&upstream, now));
         upstream.submit(exchange, now);
     }
 
@@ -130,6 +134,7 @@ impl Flights {
         }
         let Some(flight) = self.flight_mut(id.slot) else { return };
         let Some(attempt) = flight.finish(number) else { return };
+        attempt.tell(&completion.outcome, self.dnstap());
         match completion.outcome {
             Ok(received) => self.received(id.slot, &attempt, received, now),
             Err(error) => self.failed(id.slot, &attempt, error, now),
@@ -244,6 +249,14 @@ impl Flights {
 }
 
 impl Attempt {
+    /// Tells dnstap of the server's answer, if there is one.
+    pub(super) fn tell(&self, outcome: &Result<Received, TransportError>, dnstap: &Dnstap) {
+        if let Ok(received) = outcome {
+            let occasion = || occasion(&self.upstream, self.asked_at);
+            dnstap.tell(MessageKind::ForwarderResponse, &received.message, occasion);
+        }
+    }
+
     /// Learns from an exchange that failed. A late attempt was counted when its time was up.
     pub(super) fn learn_failure(&self, error: &TransportError, now: Instant) {
         if self.late {
@@ -361,6 +374,19 @@ impl Snapshot {
             server.counters().failed("timeout");
         }
     }
+}
+
+/// Returns what dnstap is told of a query to a server or of its answer, besides the octets. Where the server is, is known from
+/// the latest connection to it.
+fn occasion(upstream: &Upstream, asked_at: Instant) -> Occasion {
+    let connected = || upstream.transport().last_handshake().map(|handshake| handshake.address);
+    let (protocol, address) = match &upstream.spec().endpoint {
+        Endpoint::Dot { .. } => (Protocol::Dot, connected()),
+        Endpoint::Doh { .. } => (Protocol::Doh, connected()),
+        Endpoint::PlainUdp { address } => (Protocol::Udp, Some(*address)),
+        Endpoint::PlainTcp { address } => (Protocol::Tcp, Some(*address)),
+    };
+    Occasion { protocol, parties: Parties::Server { name: upstream.name().into(), address }, asked_at }
 }
 
 /// Packs a flight and the number of its attempt into a ticket's number.

@@ -126,7 +126,7 @@ impl Flights {
             _ => None,
         };
         let note = ReplyNote { source, upstream: upstream.map(|upstream| upstream.id()) };
-        self.outbox().push(waiter, note, reply_space(ending, limit), |out| match ending {
+        self.send(waiter, note, reply_space(ending, limit), |out| match ending {
             Ending::Answer { answer, .. } => answer.render(&query, TtlRule::Keep, None, out),
             Ending::Stale(answer) | Ending::Undated { answer, .. } => {
                 answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, ede.as_ref(), out)

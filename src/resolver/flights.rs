@@ -11,11 +11,13 @@ use super::inbox::{Inbox, Refresh, Work};
 use super::outbox::Outbox;
 use super::permits::Permit;
 use super::stragglers::Stragglers;
-use super::waiter::Waiter;
+use super::waiter::{ReplyNote, Waiter};
 use super::{Pending, Resolver, question_octets};
 use crate::cache::Cache;
+use crate::config::settings::dnstap::MessageKind;
 use crate::telemetry::bounds::Bound;
 use crate::telemetry::counters::{Block, Telemetry};
+use crate::telemetry::dnstap::Dnstap;
 use crate::telemetry::outcome::{Outcome, QueryDetail, record};
 use crate::transport::CompletionSink;
 use crate::upstream::group::Attempts;
@@ -354,9 +356,31 @@ impl Flights {
         &self.cache
     }
 
-    /// Returns the replies of this wake-up.
-    pub(super) fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+    /// Puts a reply of at most `limit` octets, which `write` writes, to those of this wake-up.
+    pub(super) fn send(
+        &mut self,
+        waiter: &Waiter,
+        note: ReplyNote,
+        limit: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        let dnstap = self.telemetry.dnstap();
+        self.outbox.push(waiter, note, limit, |out| {
+            let written = write(out);
+            let reply = out.get(..written).unwrap_or_default();
+            dnstap.tell(MessageKind::ClientResponse, reply, || waiter.occasion());
+            written
+        });
+    }
+
+    /// Returns who is told of messages as they come and go.
+    pub(super) fn dnstap(&self) -> &Dnstap {
+        self.telemetry.dnstap()
+    }
+
+    /// Returns what everything is counted in.
+    pub(super) fn telemetry(&self) -> Arc<Telemetry> {
+        Arc::clone(&self.telemetry)
     }
 
     /// Counts and logs a finished query.

@@ -33,6 +33,7 @@ use self::snapshot::{GroupEntry, Snapshot};
 use self::waiter::{ReplyBatch, ReplyNote, Waiter};
 use crate::cache::key::{KeyRef, PartitionId, Variant};
 use crate::cache::{Cache, Found, Lookup};
+use crate::config::settings::dnstap::MessageKind;
 use crate::policy::Verdict;
 use crate::policy::client_subnet::SubnetContent;
 use crate::telemetry::counters::{Block, Telemetry};
@@ -323,6 +324,9 @@ impl Resolver {
             Some(answer) => answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, Some(&ede), out),
             None => reply::error(&query, rcode, Some(&ede), out),
         });
+        for (_, reply) in batch.iter() {
+            self.telemetry.dnstap().tell(MessageKind::ClientResponse, reply, || waiter.occasion());
+        }
         waiter.sink.send(&batch);
         let detail =
             QueryDetail { client: waiter.client.peer.ip(), question: Some(query.question()), upstream: None };

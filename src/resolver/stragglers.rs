@@ -2,6 +2,7 @@
 //! may answer late, which is no failure and tells how slow it is, or not at all, which it is blamed for when its time is
 //! up. Nobody waits for these answers: clients and the cache never see them.
 
+use super::attempts::Attempt;
 use super::flight::{Flight, SentState};
 use super::flights::{FlightId, Flights};
 use crate::transport::{Received, TransportError};
@@ -50,8 +51,12 @@ impl Flights {
         outcome: Result<Received, TransportError>,
         now: Instant,
     ) {
+        let telemetry = self.telemetry();
         let Some(flight) = self.stragglers().0.get_mut(&id) else { return };
-        flight.learn_late(number, outcome, now);
+        if let Some(attempt) = flight.finish(number) {
+            attempt.tell(&outcome, telemetry.dnstap());
+            flight.learn_late(&attempt, outcome, now);
+        }
         if !flight.is_waiting() {
             self.stragglers().0.remove(&id);
         }
@@ -60,8 +65,7 @@ impl Flights {
 
 impl Flight {
     /// Learns what an attempt says of its server, and nothing else.
-    fn learn_late(&mut self, number: usize, outcome: Result<Received, TransportError>, now: Instant) {
-        let Some(attempt) = self.finish(number) else { return };
+    fn learn_late(&self, attempt: &Attempt, outcome: Result<Received, TransportError>, now: Instant) {
         let Some(asked) = self.asked(attempt.server) else { return };
         let received = match outcome {
             Ok(received) => received,

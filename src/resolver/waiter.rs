@@ -1,6 +1,8 @@
 //! Who waits for a reply and how it reaches them: records, not tasks. A waiter names its client only by a token that
 //! goes back to the sink untouched.
 
+use crate::telemetry::dnstap::Occasion;
+use crate::telemetry::dnstap::event::{Parties, Protocol};
 use crate::telemetry::outcome::Source;
 use crate::upstream::UpstreamId;
 use crate::wire::query::ClientTransport;
@@ -25,6 +27,13 @@ pub struct Waiter {
     pub received: Instant,
 }
 
+impl Waiter {
+    /// Returns what dnstap is told of the reply besides its octets.
+    pub(super) fn occasion(&self) -> Occasion {
+        self.client.occasion(self.sink.local(), self.transport, self.received)
+    }
+}
+
 /// Who gets a reply: made by the listener, handed back to its sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientToken {
@@ -36,10 +45,33 @@ pub struct ClientToken {
     pub interface: u32,
 }
 
+impl ClientToken {
+    /// Returns what dnstap is told of this client's query or of the reply to it, besides the octets. `bound` is the address of
+    /// the socket it came by.
+    pub(crate) fn occasion(
+        &self,
+        bound: Option<SocketAddr>,
+        transport: ClientTransport,
+        asked_at: Instant,
+    ) -> Occasion {
+        let asked = bound.map(|bound| SocketAddr::new(self.local.unwrap_or(bound.ip()), bound.port()));
+        let protocol = match transport {
+            ClientTransport::Udp => Protocol::Udp,
+            ClientTransport::Tcp => Protocol::Tcp,
+        };
+        Occasion { protocol, parties: Parties::Client { client: self.peer, asked }, asked_at }
+    }
+}
+
 /// Where replies go. The UDP socket, a TCP connection, the `query` command and tests implement it.
 pub trait ReplySink: Send + Sync + Debug {
     /// Sends all replies of `batch`. Never blocks: what cannot be sent now is dropped, and the client asks again.
     fn send(&self, batch: &ReplyBatch);
+
+    /// Returns the address that its socket is bound to, if it is one of a socket.
+    fn local(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// Where one reply came from; for those who show it to a person.

@@ -2,6 +2,7 @@
 //! All adds are relaxed: a page may be a query behind, it never goes backwards. How they look on the page is `page`'s.
 
 use super::bounds::Bounds;
+use super::dnstap::Dnstap;
 use super::histogram::{Histogram, Reading};
 use super::outcome::{Outcome, Source};
 use super::query_log::{QueryLogSlot, Target};
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The root: owns the blocks and the query log.
+/// The root: owns the blocks, the query log and the way to the collector of dnstap.
 #[derive(Debug)]
 pub struct Telemetry {
     /// One for each thread that answers; they live as long as the process.
@@ -27,6 +28,8 @@ pub struct Telemetry {
     bounds: Arc<Bounds>,
     /// The query log, if it is on.
     query_log: QueryLogSlot,
+    /// Events for a collector, if there is one.
+    dnstap: Dnstap,
     /// When this was made, which is when the process began to matter.
     started: SystemTime,
 }
@@ -39,6 +42,7 @@ impl Telemetry {
             upstreams: Mutex::default(),
             bounds: Arc::default(),
             query_log: QueryLogSlot::default(),
+            dnstap: Dnstap::default(),
             started: crate::clock::wall(),
         })
     }
@@ -71,6 +75,11 @@ impl Telemetry {
     /// Writes out what waits and closes the query log. Waits for that, but not for ever.
     pub fn close_query_log(&self) {
         self.query_log.close_and_wait();
+    }
+
+    /// Returns where events of dnstap go.
+    pub fn dnstap(&self) -> &Dnstap {
+        &self.dnstap
     }
 
     /// Adds a block for one more thread.

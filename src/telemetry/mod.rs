@@ -2,7 +2,9 @@
 
 pub mod bounds;
 pub mod counters;
+pub mod dnstap;
 pub mod export;
+mod feed;
 mod histogram;
 pub mod logging;
 pub mod outcome;
@@ -10,6 +12,7 @@ pub mod page;
 mod process;
 mod query_line;
 pub mod query_log;
+mod sample;
 pub mod tally;
 pub mod throttle;
 pub(crate) mod timestamp;

@@ -4,14 +4,12 @@
 use super::bounds::{Bound, BoundReading, Bounds};
 use super::counters::{RcodeClass, TRANSPORTS, Telemetry, Totals, UpstreamCounters};
 use super::export::{Readings, UpstreamReading};
-use super::histogram::Reading;
 use super::outcome::Source;
 use super::process;
+use super::sample::{counter, histogram, labelled, optional_gauge};
 use crate::wire::query::ClientTransport;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::collections::HashMap;
@@ -49,6 +47,8 @@ pub fn text(telemetry: &Telemetry, readings: Readings, format: Format) -> Result
         upstreams: telemetry.upstreams(),
         bounds: Arc::clone(telemetry.bounds()),
         dropped: telemetry.query_log().dropped(),
+        dnstap_dropped: telemetry.dnstap().dropped(),
+        dnstap_connected: telemetry.dnstap().is_connected(),
         started: telemetry.started().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         readings,
     }));
@@ -105,6 +105,10 @@ struct Page {
     bounds: Arc<Bounds>,
     /// Lines that the query log lost.
     dropped: u64,
+    /// Events that no collector got.
+    dnstap_dropped: u64,
+    /// True while a collector takes events.
+    dnstap_connected: bool,
     /// When the process began, in seconds since 1970.
     started: f64,
     /// What other layers said.
@@ -315,6 +319,20 @@ static METRICS: &[Metric] = &[
         write: |page, out| counter(out, page.dropped),
     },
     Metric {
+        name: "veildns_dnstap_dropped",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Events that the collector of dnstap did not get: too many waited, or a connection to it broke.",
+        write: |page, out| counter(out, page.dnstap_dropped),
+    },
+    Metric {
+        name: "veildns_dnstap_connected",
+        kind: MetricType::Gauge,
+        unit: None,
+        help: "1 while a collector of dnstap takes events, else 0.",
+        write: |page, out| out.encode_gauge(&u64::from(page.dnstap_connected)),
+    },
+    Metric {
         name: "veildns_build",
         kind: MetricType::Info,
         unit: None,
@@ -349,29 +367,6 @@ static METRICS: &[Metric] = &[
         write: |_, out| optional_gauge(out, process::open_files()),
     },
 ];
-
-/// Writes a counter without labels.
-fn counter(out: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {
-    out.encode_counter::<NoLabelSet, _, f64>(&value, None)
-}
-
-/// Writes a counter with labels.
-fn labelled(out: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-    counter(&mut out.encode_family(labels)?, value)
-}
-
-/// Writes a gauge that may be unknown.
-fn optional_gauge(out: &mut MetricEncoder<'_>, value: Option<impl EncodeGaugeValue>) -> fmt::Result {
-    value.map_or(Ok(()), |value| out.encode_gauge(&value))
-}
-
-/// Writes a histogram with a label.
-fn histogram(out: &mut MetricEncoder<'_>, label: (&str, &str), reading: &Reading) -> fmt::Result {
-    let buckets = reading.buckets();
-    let labels = [label];
-    let mut out = out.encode_family(&labels)?;
-    out.encode_histogram::<NoLabelSet>(reading.sum_seconds(), reading.count(), &buckets, None)
-}
 
 /// Writes `veildns_queries_total`.
 fn queries(page: &Page, out: &mut MetricEncoder<'_>) -> fmt::Result {

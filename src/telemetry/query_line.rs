@@ -130,7 +130,10 @@ impl LineWriter {
     fn client(&self, client: IpAddr) -> Option<String> {
         match self.lines.clients {
             QueryClients::Full => Some(client.to_string()),
-            QueryClients::Masked => Some(network(client)),
+            QueryClients::Masked => {
+                let (address, length) = network(client);
+                Some(format!("{address}/{length}"))
+            }
             QueryClients::Absent => None,
         }
     }
@@ -145,14 +148,15 @@ impl LineWriter {
     }
 }
 
-/// Returns the prefix that a client is one of many in: /24 of IPv4; /56 of IPv6, what one household is given (RFC 6177 §2).
-fn network(client: IpAddr) -> String {
-    match client {
+/// Returns the prefix that a client is one of many in, and its length: /24 of IPv4; /56 of IPv6, what one household is given
+/// (RFC 6177 §2).
+pub(super) fn network(client: IpAddr) -> (IpAddr, u8) {
+    match client.to_canonical() {
         IpAddr::V4(address) => {
             let [a, b, c, _] = address.octets();
-            format!("{}/24", Ipv4Addr::new(a, b, c, 0))
+            (Ipv4Addr::new(a, b, c, 0).into(), 24)
         }
-        IpAddr::V6(address) => format!("{}/56", Ipv6Addr::from_bits(address.to_bits() >> 72 << 72)),
+        IpAddr::V6(address) => (Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(), 56),
     }
 }
 

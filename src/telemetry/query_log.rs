@@ -2,23 +2,17 @@
 //! are kept, and only when the operator says so. A query never waits for it: when the queue is full the line is dropped
 //! and counted. It does not rotate files; it opens them anew when told to. What is in a line is `query_line`'s matter.
 
+use super::feed::{Feed, Queue};
 use super::query_line::{Entry, LineWriter, NameKey};
 use super::throttle::Throttle;
 use crate::config::settings::QueryLines;
-use arc_swap::ArcSwapOption;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::warn;
 
-/// How long stopping waits for the last lines; standard output may be a pipe that nobody reads.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// Lines are written together up to so many octets.
 const WRITE_OCTETS: usize = 64 * 1024;
 
@@ -27,12 +21,8 @@ const WRITE_OCTETS: usize = 64 * 1024;
 pub(super) struct QueryLogSlot {
     /// What `is_on` reads: one plain load on the path of every query.
     on: AtomicBool,
-    /// The way to the writing thread. When the last copy goes, the thread writes what it has and ends.
-    sender: ArcSwapOption<SyncSender<Entry>>,
-    /// Hear when writing threads have ended: that of `sender`, and earlier ones that still have lines to write.
-    ended: Mutex<Vec<Receiver<()>>>,
-    /// Lines that were not written: queue full, or the file could not be written.
-    dropped: Arc<AtomicU64>,
+    /// The way to the writing thread; lines that were not written: queue full, or the file could not be written.
+    feed: Feed<Entry>,
     /// Hashes names, the same way for as long as the process lives.
     key: NameKey,
 }
@@ -45,16 +35,12 @@ impl QueryLogSlot {
 
     /// Hands an entry to the writing thread, or drops and counts it.
     pub(super) fn send(&self, entry: impl FnOnce() -> Entry) {
-        let sender = self.sender.load();
-        let Some(sender) = sender.as_deref() else { return };
-        if sender.try_send(entry()).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.feed.send(1, entry);
     }
 
     /// Returns the number of lines that were not written.
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.feed.dropped()
     }
 
     /// Begins to write to `target`. What waits for the present one is still written there.
@@ -62,18 +48,9 @@ impl QueryLogSlot {
     /// # Errors
     /// No thread could be started; the present log then stays.
     pub(super) fn replace(&self, target: Target, lines: QueryLines, queue: usize) -> io::Result<()> {
-        let (sender, entries) = mpsc::sync_channel(queue.max(1));
-        let (end, ended) = mpsc::sync_channel::<()>(1);
         let line_writer = LineWriter::new(lines, self.key.clone());
-        let mut writer = Writer::new(target.0, line_writer, Arc::clone(&self.dropped));
-        thread::Builder::new().name("query-log".to_owned()).spawn(move || {
-            writer.run(&entries);
-            drop(end);
-        })?;
-        self.sender.store(Some(Arc::new(sender)));
-        let mut writers = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        writers.retain(|earlier| earlier.try_recv() == Err(mpsc::TryRecvError::Empty));
-        writers.push(ended);
+        let write = move |entries| Writer::new(target.0, line_writer, entries).run();
+        self.feed.replace("query-log", queue, write)?;
         self.on.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -81,19 +58,14 @@ impl QueryLogSlot {
     /// Ends the log; returns at once.
     pub(super) fn close(&self) {
         self.on.store(false, Ordering::Relaxed);
-        self.sender.store(None);
+        self.feed.close();
     }
 
     /// Ends the log and waits until what waited is written.
     pub(super) fn close_and_wait(&self) {
         self.close();
-        let writers = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
-        let deadline = crate::clock::now() + CLOSE_LIMIT;
-        for ended in writers {
-            let left = deadline.saturating_duration_since(crate::clock::now());
-            if ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
-                warn!("the last lines of the query log could not be written in time");
-            }
+        if !self.feed.close_and_wait() {
+            warn!("the last lines of the query log could not be written in time");
         }
     }
 }
@@ -149,13 +121,13 @@ struct Writer {
     failing: bool,
     /// A disk that is full by turns would be logged at every turn.
     throttle: Throttle,
-    /// Counts lines that are lost.
-    dropped: Arc<AtomicU64>,
+    /// What is to be written, and where lines that are lost are counted.
+    entries: Queue<Entry>,
 }
 
 impl Writer {
     /// Makes one that has written nothing.
-    fn new(target: Box<dyn Write + Send>, line_writer: LineWriter, dropped: Arc<AtomicU64>) -> Self {
+    fn new(target: Box<dyn Write + Send>, line_writer: LineWriter, entries: Queue<Entry>) -> Self {
         Self {
             target,
             line_writer,
@@ -164,17 +136,17 @@ impl Writer {
             torn: false,
             failing: false,
             throttle: Throttle::default(),
-            dropped,
+            entries,
         }
     }
 
     /// Writes until there is nobody left to send: what has come together in one go, so that lines are seen at once when
     /// there are few and cost little when there are many.
-    fn run(&mut self, entries: &Receiver<Entry>) {
-        while let Ok(first) = entries.recv() {
+    fn run(&mut self) {
+        while let Some(first) = self.entries.next_blocking() {
             self.append(&first);
             while self.buffer.len() < WRITE_OCTETS
-                && let Ok(next) = entries.try_recv()
+                && let Some(next) = self.entries.try_next()
             {
                 self.append(&next);
             }
@@ -201,7 +173,7 @@ impl Writer {
         if let Some(error) = result.error {
             let whole = written.iter().filter(|octet| **octet == b'\n').count();
             let lost = self.lines.saturating_sub(u64::try_from(whole).unwrap_or(u64::MAX));
-            self.dropped.fetch_add(lost, Ordering::Relaxed);
+            self.entries.lose(lost);
             if !self.failing
                 && let Some(unsaid) = self.throttle.pass(crate::clock::now())
             {
@@ -251,8 +223,9 @@ mod tests {
     use crate::wire::question::QuestionRef;
     use serde_json::Value;
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::mpsc::Sender;
-    use std::time::SystemTime;
+    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, SystemTime};
 
     /// The question of every test but one: a name with a quote in it.
     const QUESTION: &[u8] = b"\x07ex\"mple\x03com\x00\x00\x1c\x00\x01";
@@ -444,13 +417,10 @@ mod tests {
     #[test]
     fn a_full_disk_costs_the_lines_it_cannot_take_and_no_others() {
         let octets = Arc::new(Mutex::new(Vec::new()));
-        let dropped = Arc::new(AtomicU64::new(0));
+        let (feed, queue) = Feed::with_queue(16);
         let disk = Full { room: 300, octets: Arc::clone(&octets) };
-        let mut writer = Writer::new(
-            Box::new(disk),
-            LineWriter::new(QueryLines::default(), NameKey::default()),
-            Arc::clone(&dropped),
-        );
+        let mut writer =
+            Writer::new(Box::new(disk), LineWriter::new(QueryLines::default(), NameKey::default()), queue);
         let entry = || {
             let outcome = Outcome {
                 source: Source::Cache,
@@ -470,7 +440,7 @@ mod tests {
             writer.append(&entry());
         }
         writer.flush();
-        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+        assert_eq!(feed.dropped(), 2);
         writer.append(&entry());
         writer.flush();
         let text = String::from_utf8(octets.lock().unwrap().clone()).unwrap();

@@ -113,6 +113,24 @@ impl<'a> QueryRef<'a> {
         self.edns.is_some_and(|edns| edns.dnssec_ok)
     }
 
+    /// Returns the query as it would be without options, which may name the client (RFC 7871, RFC 7873), and without records
+    /// of another kind.
+    pub fn without_options(&self) -> Vec<u8> {
+        let [id_high, id_low] = self.id().to_be_bytes();
+        let [third, fourth] = self.header.flags();
+        let additionals = u8::from(self.edns.is_some());
+        let mut message = Vec::with_capacity(HEADER_LEN + self.question.wire_len() + edns::OPT_FIXED_LEN);
+        message.extend_from_slice(&[id_high, id_low, third, fourth, 0, 1, 0, 0, 0, 0, 0, additionals]);
+        message.extend_from_slice(self.question_bytes());
+        if let Some(edns) = self.edns {
+            let [root, type_high, type_low, _, _, rest @ ..] = edns::opt_head(0, edns.dnssec_ok, 0);
+            let [size_high, size_low] = edns.udp_payload.to_be_bytes();
+            message.extend_from_slice(&[root, type_high, type_low, size_high, size_low]);
+            message.extend_from_slice(&rest);
+        }
+        message
+    }
+
     /// Returns the longest reply the client can take: UDP without EDNS 512, with EDNS its payload size within
     /// 512..=1232 (RFC 6891 §6.2.3); TCP 65,535.
     pub fn reply_limit(&self, transport: ClientTransport) -> usize {

@@ -11,7 +11,7 @@ use super::outbox::{Load, Outbox};
 use crate::clock;
 use crate::listener::Answer;
 use crate::listener::intake::{Intake, Round, Taken};
-use crate::resolver::waiter::{ClientToken, Waiter};
+use crate::resolver::waiter::{ClientToken, ReplySink, Waiter};
 use crate::telemetry::bounds::Bound;
 use crate::wire::MAX_MESSAGE;
 use crate::wire::frame::Deframer;
@@ -52,8 +52,8 @@ thread_local! {
 pub(super) struct Connection<A: Answer> {
     /// What happens to a query.
     intake: Arc<Intake<A>>,
-    /// The client's address.
-    peer: SocketAddr,
+    /// The client.
+    client: ClientToken,
     /// Its place among all connections.
     membership: Membership,
     /// Where flights put replies.
@@ -131,19 +131,20 @@ impl Due {
 }
 
 impl<A: Answer> Connection<A> {
-    /// Makes the connection of a client that was admitted. `reading` is given back when no more queries are read.
+    /// Makes the connection of a client that was admitted. `local` is our end of it; `reading` is given back when no more queries are read.
     pub(super) fn new(
         intake: Arc<Intake<A>>,
-        peer: SocketAddr,
+        client: ClientToken,
+        local: Option<SocketAddr>,
         membership: Membership,
         reading: TaskTrackerToken,
     ) -> Self {
         let limit = intake.context.limits.tcp_unread;
-        let outbox = Outbox::new(Arc::clone(&membership.connections), limit);
+        let outbox = Outbox::new(Arc::clone(&membership.connections), limit, local);
         let now = clock::now();
         Self {
             intake,
-            peer,
+            client,
             membership,
             outbox,
             deframer: Deframer::default(),
@@ -233,7 +234,7 @@ impl<A: Answer> Connection<A> {
     fn take_messages(&mut self) {
         let now = clock::now();
         let intake = Arc::clone(&self.intake);
-        let round = intake.round(ClientTransport::Tcp, now);
+        let round = intake.round(ClientTransport::Tcp, self.outbox.local(), now);
         while self.has_room(self.outbox.load()) {
             let Some(message) = self.deframer.next_message() else { break };
             self.asked = true;
@@ -260,7 +261,7 @@ impl<A: Answer> Connection<A> {
 
     /// Takes one message; a reply from memory goes to the outbox at once.
     fn take(&self, round: &Round<'_, A>, message: &[u8], scratch: &mut [u8]) -> Taken<A::Pending> {
-        let taken = round.take(message, self.peer.ip(), scratch);
+        let taken = round.take(message, &self.client, scratch);
         if let Taken::Reply(octets) = taken {
             self.outbox.push(scratch.get(..octets).unwrap_or_default());
         }
@@ -290,13 +291,7 @@ impl<A: Answer> Connection<A> {
     /// Makes the record by which a flight finds this client again.
     fn waiter(&self, query: &[u8], received: Instant) -> Waiter {
         let sink = Arc::clone(&self.outbox);
-        Waiter {
-            sink,
-            client: ClientToken { peer: self.peer, local: None, interface: 0 },
-            transport: ClientTransport::Tcp,
-            query: query.into(),
-            received,
-        }
+        Waiter { sink, client: self.client, transport: ClientTransport::Tcp, query: query.into(), received }
     }
 
     /// Notes that octets came, or that no more will come: a client that shuts its side still gets its answers.

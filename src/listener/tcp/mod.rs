@@ -11,6 +11,7 @@ use super::Answer;
 use super::bind::Origin;
 use super::intake::Intake;
 use crate::clock;
+use crate::resolver::waiter::ClientToken;
 use crate::telemetry::bounds::Bound;
 use socket2::SockRef;
 use std::io;
@@ -78,7 +79,9 @@ impl<A: Answer> Acceptor<A> {
     /// Starts the task of a connection.
     fn serve(&self, (stream, peer, membership): Admitted, stop: &CancellationToken) {
         let intake = Arc::clone(&self.intake);
-        let connection = Connection::new(intake, peer, membership, self.readers.token());
+        let token = ClientToken { peer, local: None, interface: 0 };
+        let local = stream.local_addr().ok();
+        let connection = Connection::new(intake, token, local, membership, self.readers.token());
         self.tasks.spawn(connection.run(stream, stop.clone()));
     }
 

@@ -6,6 +6,7 @@ use crate::resolver::waiter::{ReplyBatch, ReplySink};
 use crate::telemetry::bounds::Bound;
 use crate::wire::frame;
 use bytes::BytesMut;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -27,6 +28,8 @@ pub(super) struct Outbox {
     connections: Arc<Connections>,
     /// How much this one may.
     limit: usize,
+    /// Our end of the connection.
+    local: Option<SocketAddr>,
 }
 
 /// What the lock of an outbox guards.
@@ -57,8 +60,8 @@ pub(super) struct Load {
 
 impl Outbox {
     /// Makes an empty one, for a client that may leave `limit` octets unread, or one reply if that is longer.
-    pub(super) fn new(connections: Arc<Connections>, limit: usize) -> Arc<Self> {
-        Arc::new(Self { contents: Mutex::default(), added: Notify::new(), connections, limit })
+    pub(super) fn new(connections: Arc<Connections>, limit: usize, local: Option<SocketAddr>) -> Arc<Self> {
+        Arc::new(Self { contents: Mutex::default(), added: Notify::new(), connections, limit, local })
     }
 
     /// Locks the contents. A panic elsewhere cannot leave them half changed in a way that matters.
@@ -144,6 +147,10 @@ impl ReplySink for Outbox {
         drop(contents);
         self.added.notify_one();
     }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +161,6 @@ mod tests {
     use crate::telemetry::bounds::Bounds;
     use crate::telemetry::outcome::Source;
     use crate::wire::MAX_MESSAGE;
-    use std::net::SocketAddr;
 
     const LIMIT: usize = 256 * 1024;
 
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn replies_are_framed_and_settle_what_is_owed() {
         let (connections, _) = table(LIMIT);
-        let outbox = Outbox::new(connections, LIMIT);
+        let outbox = Outbox::new(connections, LIMIT, None);
         (0..3).for_each(|_| outbox.owe());
         outbox.send(&batch(2, 5));
         let load = outbox.load();
@@ -197,7 +203,7 @@ mod tests {
     #[test]
     fn what_a_client_leaves_unread_is_bounded_also_while_it_is_being_written() {
         let (connections, bounds) = table(LIMIT * 9);
-        let outbox = Outbox::new(Arc::clone(&connections), LIMIT);
+        let outbox = Outbox::new(Arc::clone(&connections), LIMIT, None);
         outbox.send(&batch(3, MAX_MESSAGE));
         assert!(outbox.take(&mut BytesMut::new()));
         assert!(!outbox.load().overrun);
@@ -214,7 +220,7 @@ mod tests {
     #[test]
     fn one_reply_always_fits_and_room_comes_back_with_what_is_written() {
         let (connections, _) = table(LIMIT);
-        let outbox = Outbox::new(Arc::clone(&connections), 10);
+        let outbox = Outbox::new(Arc::clone(&connections), 10, None);
         outbox.send(&batch(1, MAX_MESSAGE));
         outbox.written(MAX_MESSAGE + 2);
         outbox.send(&batch(1, MAX_MESSAGE));
@@ -225,7 +231,7 @@ mod tests {
     #[test]
     fn when_all_together_leave_too_much_those_who_leave_most_go_and_short_replies_still_leave() {
         let (connections, bounds) = table(LIMIT);
-        let [greedy, modest] = [(); 2].map(|()| Outbox::new(Arc::clone(&connections), LIMIT));
+        let [greedy, modest] = [(); 2].map(|()| Outbox::new(Arc::clone(&connections), LIMIT, None));
         greedy.send(&batch(3, MAX_MESSAGE));
         greedy.send(&batch(1, MAX_MESSAGE - 100));
         modest.send(&batch(2, 1000));

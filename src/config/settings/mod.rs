@@ -1,6 +1,9 @@
 //! What the program runs on: every value parsed, defaulted, bounded and checked against the others. After a
 //! `Settings` exists nothing validates again.
 
+pub mod dnstap;
+
+use self::dnstap::DnstapSettings;
 use crate::wire::name::Name;
 use crate::wire::question::RecordType;
 use ipnet::IpNet;
@@ -50,6 +53,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What is logged.
     pub log: LogSettings,
+    /// Events for a collector of dnstap; `None`: none.
+    pub dnstap: Option<DnstapSettings>,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Where `veildns status` and its like reach the gateway; fixed at start.
@@ -346,6 +351,8 @@ pub struct Limits {
     pub refresh_inflight: usize,
     /// Lines waiting for the query log.
     pub query_log_queue: usize,
+    /// Octets of events waiting for the collector of dnstap.
+    pub dnstap_queue: usize,
     /// Stop: how long waiting queries may take to end.
     pub drain_timeout: Duration,
 }
@@ -370,6 +377,7 @@ impl Default for Limits {
             hedge_percent: 5,
             refresh_inflight: 16,
             query_log_queue: 8192,
+            dnstap_queue: 4 * 1024 * 1024,
             drain_timeout: Duration::from_secs(5),
         }
     }
@@ -438,7 +446,7 @@ pub enum QueryFormat {
     #[default]
     Json,
 }
-/// What a line of the query log says of the client.
+/// What the query log and dnstap say of the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueryClients {
     /// Its address.
