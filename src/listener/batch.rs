@@ -24,10 +24,6 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Datagrams taken or sent by one system call.
 pub(super) const BATCH: usize = 32;
 
-/// Slots that a call offers at least; otherwise twice as many as the last one filled. A header for each slot has to be
-/// prepared before it is known how many datagrams there are, and at moderate load there is one.
-const FEWEST: usize = 4;
-
 /// Room for one datagram, either way. A longer query is cut, and a cut query is malformed.
 const SLOT: usize = MAX_UDP_REPLY;
 
@@ -88,15 +84,6 @@ pub(super) fn force_receive_buffer(socket: &impl AsFd, octets: usize) -> io::Res
     Ok(setsockopt(socket, RcvBufForce, &octets)?)
 }
 
-/// What a call that received has left in the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Queue {
-    /// Nothing: there was room for more.
-    Emptied,
-    /// Perhaps something: every slot that was offered is full.
-    MayHoldMore,
-}
-
 /// Datagrams just received. Buffers are reused.
 pub(super) struct Datagrams {
     /// For `recvmmsg` on IPv4 sockets only.
@@ -108,8 +95,6 @@ pub(super) struct Datagrams {
     octets: Box<[u8]>,
     /// Who sent each datagram and how long it is.
     received: Vec<(ClientToken, usize)>,
-    /// Slots that the next call offers.
-    offer: usize,
 }
 
 impl std::fmt::Debug for Datagrams {
@@ -126,21 +111,17 @@ impl Datagrams {
             headers_v6: MultiHeaders::preallocate(BATCH, None),
             octets: vec![0; BATCH * SLOT].into_boxed_slice(),
             received: Vec::with_capacity(BATCH),
-            offer: BATCH,
         }
     }
 
     /// Takes what is queued, at most `BATCH`. `WouldBlock` when there is nothing.
-    pub(super) fn receive(&mut self, from: &BatchSocket) -> io::Result<Queue> {
+    pub(super) fn receive(&mut self, from: &BatchSocket) -> io::Result<usize> {
         self.received.clear();
-        let offer = self.offer;
         match from.source {
             ReplySource::Bound => self.receive_many(from)?,
             ReplySource::AsAsked => self.receive_each(&from.socket)?,
         }
-        let taken = self.received.len();
-        self.offer = (2 * taken).clamp(FEWEST, BATCH);
-        Ok(if taken < offer { Queue::Emptied } else { Queue::MayHoldMore })
+        Ok(self.received.len())
     }
 
     /// Returns what was received, in order.
@@ -154,7 +135,7 @@ impl Datagrams {
 
     /// Receives by one `recvmmsg`.
     fn receive_many(&mut self, from: &BatchSocket) -> io::Result<()> {
-        let Self { headers_v4, headers_v6, octets, received, offer } = self;
+        let Self { headers_v4, headers_v6, octets, received } = self;
         let headers = match from.family {
             Family::V4 => headers_v4,
             Family::V6 => headers_v6,
@@ -163,8 +144,7 @@ impl Datagrams {
         let mut buffers: [[IoSliceMut<'_>; 1]; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
         let flags = MsgFlags::MSG_DONTWAIT;
-        let offered = buffers.iter_mut().take(*offer);
-        let messages = recvmmsg(from.socket.as_raw_fd(), headers, offered, flags, None)?;
+        let messages = recvmmsg(from.socket.as_raw_fd(), headers, buffers.iter_mut(), flags, None)?;
         for message in messages {
             received.push((client_of(&message), message.bytes));
         }
@@ -173,8 +153,8 @@ impl Datagrams {
 
     /// Receives by one `recvmsg` each, with the address that was asked.
     fn receive_each(&mut self, socket: &UdpSocket) -> io::Result<()> {
-        let Self { octets, received, offer, .. } = self;
-        for slot in octets.chunks_exact_mut(SLOT).take(*offer) {
+        let Self { octets, received, .. } = self;
+        for slot in octets.chunks_exact_mut(SLOT) {
             let mut control = [0; CONTROL_OCTETS];
             let mut buffer = [IoSliceMut::new(slot)];
             let flags = MsgFlags::MSG_DONTWAIT;
@@ -384,8 +364,7 @@ mod tests {
             for octets in &sent {
                 client.send_to(octets, to).unwrap();
             }
-            assert!(datagrams.receive(&server).is_ok());
-            assert_eq!(datagrams.iter().count(), sent.len());
+            assert_eq!(datagrams.receive(&server).unwrap(), sent.len());
             for ((from, octets), expected) in datagrams.iter().zip(&sent) {
                 assert_eq!((from.peer, octets), (client.local_addr().unwrap(), &expected[..]));
                 replies.slot()[..octets.len()].copy_from_slice(octets);
@@ -425,8 +404,7 @@ mod tests {
             let mut to = server.socket.local_addr().unwrap();
             to.set_ip(client.local_addr().unwrap().ip());
             client.send_to(b"x", to).unwrap();
-            assert_eq!(datagrams.receive(&server).unwrap(), Queue::Emptied);
-            assert_eq!(datagrams.iter().count(), 1);
+            assert_eq!(datagrams.receive(&server).unwrap(), 1);
             assert_eq!(datagrams.iter().next().unwrap().0.peer, client.local_addr().unwrap(), "{address}");
         }
     }
@@ -464,7 +442,7 @@ mod tests {
         send(&server, std::iter::once((&token, &b"x"[..])));
         client.send_to(b"after", server.socket.local_addr().unwrap()).unwrap();
         let mut datagrams = Datagrams::new();
-        assert_eq!(datagrams.receive(&server).unwrap(), Queue::Emptied);
+        assert_eq!(datagrams.receive(&server).unwrap(), 1);
         assert_eq!(datagrams.iter().count(), 1);
         assert_eq!(datagrams.iter().next().unwrap().1, b"after");
     }

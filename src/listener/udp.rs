@@ -3,7 +3,7 @@
 //! wait for them: their replies leave through [`UdpSink`] from wherever the flight ends.
 
 use super::Answer;
-use super::batch::{BATCH, BatchSocket, Datagrams, Queue, Replies, send};
+use super::batch::{BATCH, BatchSocket, Datagrams, Replies, send};
 use super::bind::Origin;
 use super::intake::{Intake, Taken};
 use crate::clock;
@@ -235,8 +235,8 @@ fn take_turn<A: Answer>(
             misses.clear();
         }
         match received {
-            Ok(Queue::Emptied) => return Turn::Emptied,
-            Ok(Queue::MayHoldMore) => {}
+            Ok(received) if received < BATCH => return Turn::Emptied,
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
             Err(error) => {
                 tracing::debug!(%error, "cannot receive");

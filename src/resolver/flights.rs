@@ -233,8 +233,7 @@ impl Flights {
             hash,
             query,
             names_network,
-            // Mostly one: a longer list would be a larger part of all that a flight holds.
-            waiters: Vec::with_capacity(1),
+            waiters: Vec::new(),
             stale,
             stale_sent: false,
             attempts,
