@@ -79,12 +79,15 @@ fn weights_are_kept_roughly() {
         .top("strategy", "\"weighted\"")
         .server_with("heavy", &heavy, "weight = 3")
         .server_with("light", &light, "weight = 1")
+        .table("[limits]\nhedge_percent = 0")
         .start();
     ask(&gateway, "weighed", 400);
     let share = asked(&light, "weighed");
     // 100 are expected; seven standard deviations away is a bug.
     assert!((40..=160).contains(&share), "{share} of 400");
-    assert_eq!(asked(&heavy, "weighed") + share, 400);
+    // Where the machine is held up, a query may be asked of the other one as well.
+    let both = asked(&heavy, "weighed") + share;
+    assert!((400..=420).contains(&both), "{both}");
 }
 
 #[test]
