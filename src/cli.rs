@@ -26,6 +26,8 @@ pub mod exit {
 /// A local privacy gateway for DNS: plain DNS in, DNS over HTTPS and DNS over TLS out.
 #[derive(Debug, Parser)]
 #[command(name = "veildns", version, long_version = LONG_VERSION, disable_version_flag = false, arg_required_else_help = false)]
+// A flag in front of a command would be one of `run`, and do nothing.
+#[command(args_conflicts_with_subcommands = true, max_term_width = 80)]
 #[command(
     after_help = "Without a command the gateway runs. Without a file it listens on 127.0.0.1:5053 and asks Quad9 and Cloudflare:\n\
   \n  veildns                                  run with the built-in configuration\
@@ -50,6 +52,9 @@ const LONG_VERSION: &str =
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gateway.
+    #[command(
+        after_help = "Examples:\n  veildns run --config /etc/veildns/veildns.toml\n  veildns run --listen 127.0.0.1:1053 --upstream quad9\n  veildns run --upstream tls://dns.example --log-level debug"
+    )]
     Run(RunArgs),
     /// Read the configuration, print every error in it, or `ok` and what would run.
     #[command(after_help = "Example:\n  veildns check --config /etc/veildns/veildns.toml")]
@@ -114,6 +119,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  veildns man > /usr/local/share/man/man1/veildns.1")]
     Man,
     /// Print version, commit and crypto provider.
+    #[command(after_help = "Example:\n  veildns version")]
     Version,
 }
 

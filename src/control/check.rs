@@ -1,5 +1,6 @@
 //! `veildns check`: every error of the configuration, or `ok` and what would run.
 
+use super::terminal::{Hue, Palette};
 use super::{CommandError, Exit, print, sources};
 use crate::app::error::StartError;
 use crate::cli::{ConfigArgs, RunArgs};
@@ -21,7 +22,8 @@ pub(super) fn check(args: &ConfigArgs) -> Result<Exit, CommandError> {
             .map_err(|source| StartError::Server { server: spec.name.clone(), source })?;
     }
     try_query_log(&settings)?;
-    print(|out| writeln!(out, "ok\n\n{}", summary(&settings).trim_end()))
+    let ok = Palette::of_stdout().paint(Hue::Good, "ok");
+    print(|out| writeln!(out, "{ok}\n\n{}", summary(&settings).trim_end()))
 }
 
 /// Finds out whether the query log can be written, before anything is changed for it. It is left as it is.

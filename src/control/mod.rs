@@ -20,6 +20,7 @@ mod status;
 mod summary;
 mod systemd;
 mod table;
+mod terminal;
 mod watchdog;
 
 #[cfg(feature = "tools")]
@@ -190,16 +191,10 @@ fn install_code(error: &InstallError) -> u8 {
 /// Returns the exit code for a gateway that does not start.
 fn start_code(error: &StartError) -> u8 {
     match error {
-        StartError::Bind(error) => bind_code(error),
-        StartError::Metrics { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-            exit::ADDRESS_TAKEN
-        }
-        StartError::Metrics { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            exit::PERMISSION
-        }
+        StartError::Bind(error) | StartError::Metrics(error) => bind_code(error),
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
         StartError::QueryLog { source, .. } => path_code(source),
-        StartError::Metrics { .. } | StartError::Threads(_) => exit::SYSTEM,
+        StartError::Threads(_) => exit::SYSTEM,
     }
 }
 
