@@ -3,7 +3,7 @@
 use super::terminal::{Hue, Palette};
 use super::{CommandError, Exit, print, sources};
 use crate::app::error::StartError;
-use crate::cli::{ConfigArgs, RunArgs};
+use crate::cli::ConfigArgs;
 use crate::config::settings::Settings;
 use crate::config::summary::summary;
 use crate::telemetry::counters::Telemetry;
@@ -15,7 +15,7 @@ use std::io::Write;
 /// # Errors
 /// Every error of the configuration; output that cannot be written.
 pub(super) fn check(args: &ConfigArgs) -> Result<Exit, CommandError> {
-    let settings = sources::load(&RunArgs { config: args.clone(), ..RunArgs::default() })?;
+    let settings = sources::load_plain(args)?;
     let tls = TlsContext::load(&settings.tls).map_err(StartError::Roots)?;
     for spec in &settings.servers {
         tls.client_config(spec, &[])

@@ -77,7 +77,7 @@ pub(super) fn query(args: &QueryArgs) -> Result<Exit, CommandError> {
         upstream: args.upstream.iter().cloned().collect(),
         ..RunArgs::default()
     };
-    let settings = sources::load(&run)?;
+    let settings = sources::load(&sources::source_of_run(&run))?;
     logging::init_quiet();
     let question = QuestionRef { name: name.view(), rtype, class: Class::IN };
     let report = ask(&settings, &question, args.dnssec)?;

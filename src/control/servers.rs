@@ -5,7 +5,7 @@ use super::table::table;
 use super::terminal::{Hue, Palette, Progress, fitted, wrapped};
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
-use crate::cli::{RunArgs, UpstreamsArgs, exit};
+use crate::cli::{UpstreamsArgs, exit};
 use crate::config::settings::{MAX_MEMBERS, Settings};
 use crate::config::{from_text, presets};
 use crate::telemetry::counters::Telemetry;
@@ -62,7 +62,7 @@ struct Facts {
 /// # Errors
 /// A wrong configuration; a file of roots that cannot be read.
 pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
-    let mut settings = sources::load(&RunArgs { config: args.config.clone(), ..RunArgs::default() })?;
+    let mut settings = sources::load_plain(&args.config)?;
     if args.all {
         let tls = settings.tls.clone();
         settings = all_presets()?;

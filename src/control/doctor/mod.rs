@@ -19,7 +19,7 @@ use self::report::{Finding, Intent, Status};
 use super::terminal::{Palette, Progress};
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
-use crate::cli::{DoctorArgs, RunArgs, exit};
+use crate::cli::{DoctorArgs, exit};
 use crate::config::settings::Settings;
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging;
@@ -36,7 +36,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// # Errors
 /// A wrong configuration; a file of roots that cannot be read.
 pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CommandError> {
-    let settings = sources::load(&RunArgs { config: args.config.clone(), ..RunArgs::default() })?;
+    let settings = sources::load_plain(&args.config)?;
     logging::init_quiet();
     let places = Places::default();
     let intents = plan(&settings, &places);

@@ -1,5 +1,10 @@
 //! The command line: what may be written, and nothing of what is then done.
 
+pub mod migration;
+
+#[cfg(feature = "tools")]
+use self::migration::ImportArgs;
+use self::migration::ProxyDnsArgs;
 use crate::config::settings::LogLevel;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "tools")]
@@ -56,6 +61,14 @@ pub enum Command {
         after_help = "Examples:\n  veildns run --config /etc/veildns/veildns.toml\n  veildns run --listen 127.0.0.1:1053 --upstream quad9\n  veildns run --upstream tls://dns.example --log-level debug"
     )]
     Run(RunArgs),
+    /// Run the gateway with the flags and variables of cloudflared's `proxy-dns`, which was withdrawn in 2026.
+    ///
+    /// Names of upstreams are looked up at the bootstrap servers, encrypted: never by plain DNS. A configuration file, if
+    /// there is one, counts where neither flag nor variable says anything. docs/migrating.md leads over step by step.
+    #[command(
+        after_help = "Examples:\n  veildns proxy-dns --port 5053\n  veildns proxy-dns --port 5053 --upstream https://dns.quad9.net/dns-query\n  TUNNEL_DNS_PORT=5053 veildns proxy-dns"
+    )]
+    ProxyDns(ProxyDnsArgs),
     /// Read the configuration, print every error in it, or `ok` and what would run.
     #[command(after_help = "Example:\n  veildns check --config /etc/veildns/veildns.toml")]
     Check(ConfigArgs),
@@ -91,6 +104,15 @@ pub enum Command {
     /// Undo what `install` did.
     #[command(after_help = "Examples:\n  sudo veildns uninstall --dry-run\n  sudo veildns uninstall")]
     Uninstall(ChangeArgs),
+    #[cfg(feature = "tools")]
+    /// Make a configuration file of that of stubby or https_dns_proxy.
+    ///
+    /// What is not carried over stands in the file as a comment, with the reason. The other program's files are left as they
+    /// are.
+    #[command(
+        after_help = "Examples:\n  veildns import /etc/stubby/stubby.yml --output veildns.toml\n  veildns import /etc/config/https-dns-proxy\n  veildns import -- https_dns_proxy -p 5053 -r https://dns.google/dns-query"
+    )]
+    Import(ImportArgs),
     /// Show how the running gateway is: queries, cache, servers, warnings.
     #[command(
         after_help = "Examples:\n  veildns status\n  veildns status --watch        again every second, until Ctrl-C\n  veildns status --watch 10 --json\n  sudo veildns status           when the gateway runs as another user"
@@ -334,6 +356,7 @@ pub enum WantedLevel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Level {
     /// Only what stops the gateway.
+    #[value(alias = "fatal")]
     Error,
     /// And what needs the operator.
     Warn,
