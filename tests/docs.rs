@@ -13,7 +13,7 @@ use veildns::config::keys::KEYS;
 use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 19] = [
+const TEXTS: [&str; 20] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -24,6 +24,7 @@ const TEXTS: [&str; 19] = [
     "docs/containers.md",
     "docs/laptop.md",
     "docs/metrics.md",
+    "docs/migrating.md",
     "docs/performance.md",
     "docs/privacy.md",
     "docs/resilience.md",

@@ -47,6 +47,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ),
     ("serde", &["config/"], "only the configuration is read by derive"),
     ("toml", &["config/"], "the format of the configuration"),
+    ("saphyr_parser", &["control/import/yaml.rs"], "the format of another program's configuration"),
     (
         "serde_json",
         &["control/", "telemetry/", "app/state.rs"],
@@ -66,7 +67,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         &["control/systemd.rs", "listener/"],
         "systemd is told in one place, and may hand sockets in",
     ),
-    ("clap", &["cli.rs", "control/", "main.rs"], "the command line"),
+    ("clap", &["cli/", "control/", "main.rs"], "the command line"),
 ];
 
 /// Names under which anything could hide.

@@ -16,10 +16,10 @@ mod support;
 use std::time::Duration;
 use support::authority::{self, Certificate, NAME};
 use support::gateway::{Gateway, setup, start_text};
-use support::message::{Message, query, rcode, rtype};
+use support::message::{query, rcode, rtype};
 use support::script::{Reply, Script};
 use support::server::{BOTH, Protocol, Server};
-use support::{eventually, runtime, zone};
+use support::{eventually, runtime};
 use tokio::sync::mpsc;
 use veildns::clock;
 use veildns::control::network::outlook::Outlook;
@@ -148,25 +148,11 @@ fn without_events_a_server_that_is_there_at_last_is_found_within_two_seconds_and
     assert!(up_at.elapsed() < Duration::from_secs(4), "{:?}", up_at.elapsed());
 }
 
-/// A server that knows where `NAME` is: on loopback.
-fn phonebook() -> Server {
-    let reply = Reply::make(|octets| {
-        let asked = Message::read(octets).question.unwrap();
-        let mut answer = zone::start(octets, 0);
-        if asked.rtype == rtype::A {
-            answer[7] = 1;
-            answer.extend_from_slice(&[0xC0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 127, 0, 0, 1]);
-        }
-        answer
-    });
-    let names = [(format!("{NAME}."), reply)].into();
-    Server::start(Protocol::Dot, Script { names, ..Script::good() })
-}
-
 #[test]
 fn addresses_of_servers_outlive_a_restart() {
     let state = tempfile::tempdir().unwrap();
-    let (named, phonebook) = (Server::start(Protocol::Doh, Script::good()), phonebook());
+    let named = Server::start(Protocol::Doh, Script::good());
+    let phonebook = Server::start(Protocol::Dot, Script::phonebook());
     let ca_file = authority::trusted().ca_file();
     let (ca_file, directory) = (ca_file.display(), state.path().display());
     let text = format!(

@@ -233,8 +233,11 @@ impl Core {
     /// Puts a prepared configuration in force; servers that are gone finish what they have and close.
     pub fn adopt(&self, prepared: Prepared, settings: &Settings) {
         let Prepared { servers, groups } = prepared;
-        // Only the default group's: a server of some names only must not be told of others.
-        self.bootstrap.set_servers(groups.first().map_or(&[], |group| &group.upstreams));
+        // Of the others only the default group's: a server of some names only must not be told of others.
+        let helpers =
+            settings.bootstrap.and_then(|index| groups.get(index)).into_iter().chain(groups.first());
+        let helpers: Vec<_> = helpers.flat_map(|group| &group.upstreams).map(Arc::clone).collect();
+        self.bootstrap.set_servers(&helpers);
         self.cache.reconfigure(&settings.cache);
         if let Some(runtime) = self.runtime() {
             probe::start(&groups, runtime, &self.tasks, &servers.probes);

@@ -5,7 +5,6 @@ use crate::config::settings::dnstap::{Collector, DnstapSettings};
 use crate::listener::bind::BindError;
 use crate::transport::tls::TlsSetupError;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -16,14 +15,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The metrics page.
-    #[error("cannot serve metrics on {address}: choose another [metrics] listen")]
-    Metrics {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error("cannot serve metrics: choose another [metrics] listen")]
+    Metrics(#[source] BindError),
     /// A server's TLS.
     #[error("server {server}")]
     Server {

@@ -12,11 +12,12 @@ use self::gauges::GaugeReader;
 use crate::config::settings::Settings;
 use crate::listener::Context;
 use crate::listener::admission::AccessList;
-use crate::listener::bind;
+use crate::listener::bind::{self, BindError};
 use crate::listener::handover::{Handover, Sharing};
 use crate::listener::worker::{ListenReport, Workers};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::export;
+use crate::wire::query::ClientTransport;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -204,8 +205,8 @@ impl Gateway {
         control: &Handle,
     ) -> Result<Option<MetricsPage>, StartError> {
         let Some(wanted) = address else { return Ok(None) };
-        let fail = |source| StartError::Metrics { address: wanted, source };
-        let listener = bind::page(wanted, self.sharing).map_err(fail)?;
+        let fail = |error| StartError::Metrics(BindError::new(wanted, ClientTransport::Tcp, error));
+        let listener = bind::page(wanted, self.sharing).map_err(StartError::Metrics)?;
         let bound = listener.local_addr().map_err(fail)?;
         let _inside = control.enter();
         let listener = tokio::net::TcpListener::from_std(listener).map_err(fail)?;

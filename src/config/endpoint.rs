@@ -73,7 +73,7 @@ impl UrlError {
     pub(crate) fn help(&self) -> &'static str {
         match self {
             Self::NoScheme | Self::UnknownScheme(_) => {
-                "a server is written tls://host, https://host/path, or by the name of a preset or of a [server.*]"
+                "write tls://host or https://host/path, or a name that `veildns upstreams --all` lists"
             }
             Self::NotYet(_) => "use the server's tls:// or https:// form",
             Self::Http => "write https://",

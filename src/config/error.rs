@@ -65,7 +65,7 @@ impl ConfigErrors {
             Appearance::Plain => Renderer::plain(),
             Appearance::Coloured => Renderer::styled(),
         }
-        .term_width(100);
+        .term_width(80);
         let mut report = String::new();
         for fault in &self.faults {
             report.push_str(&renderer.render(&self.groups(fault)));

@@ -13,6 +13,9 @@ use std::collections::HashSet;
 /// What the default group is called, and what a route may call it.
 const DEFAULT: &str = "default";
 
+/// What the group is called that looks up names of servers.
+const BOOTSTRAP: &str = "bootstrap";
+
 /// What the default group is made of when the operator says nothing.
 const DEFAULT_UPSTREAMS: [&str; 2] = ["quad9", "cloudflare"];
 
@@ -32,6 +35,8 @@ pub(crate) struct Routing {
     pub(crate) groups: Vec<GroupSpec>,
     /// In the order of the file.
     pub(crate) routes: Vec<RouteSpec>,
+    /// The group for names of servers, if there is one: the last.
+    pub(crate) bootstrap: Option<usize>,
 }
 
 /// Reads the default group, `[group.*]` and `[[route]]`, and checks them against each other.
@@ -43,12 +48,13 @@ pub(crate) fn read(
 ) -> Routing {
     let mut drafts = vec![read_group(DEFAULT, root, servers, faults)];
     for (name, section, node) in root.child("group").children() {
-        if name == DEFAULT {
-            let fault = node.fault(
-                "group.default: this name is taken",
-                "the default group is the top-level upstreams and strategy",
-            );
-            faults.push(fault);
+        let taken = match name {
+            DEFAULT => Some("the default group is the top-level upstreams and strategy"),
+            BOOTSTRAP => Some("this group is the top-level bootstrap"),
+            _ => None,
+        };
+        if let Some(by) = taken {
+            faults.push(node.fault(format!("group.{name}: this name is taken"), by));
             continue;
         }
         if matches!(node.value, Value::Table(_)) && section.node("upstreams").is_none() {
@@ -72,10 +78,48 @@ pub(crate) fn read(
         check_loops(draft, servers, listen, faults);
         draft.spec.own = routed && all_own(&draft.spec, servers);
     }
-    if drafts.first().is_some_and(|draft| !draft.broken) {
+    let bootstrap = read_bootstrap(root, &drafts, servers, faults);
+    if bootstrap.is_none() && drafts.first().is_some_and(|draft| !draft.broken) {
         check_names(&drafts, servers, faults);
     }
-    Routing { groups: drafts.into_iter().map(|draft| draft.spec).collect(), routes }
+    drafts.extend(bootstrap);
+    let groups: Vec<GroupSpec> = drafts.into_iter().map(|draft| draft.spec).collect();
+    let bootstrap = groups.iter().position(|group| group.name == BOOTSTRAP);
+    Routing { groups, routes, bootstrap }
+}
+
+/// Reads `bootstrap`. None: it is not written, or every server can be reached without it.
+fn read_bootstrap<'a>(
+    root: &Section<'a>,
+    drafts: &[Draft<'_>],
+    servers: &mut Servers,
+    faults: &mut Faults,
+) -> Option<Draft<'a>> {
+    let node = root.node("bootstrap")?;
+    let mut draft = Draft::new(BOOTSTRAP, StrategyKind::Failover);
+    // Servers that nobody is going to need are not to be among those in use.
+    let mut with_them = servers.clone();
+    draft.read_members(node, "bootstrap", &mut with_them, faults);
+    for (at, index) in draft.spec.members.iter().enumerate() {
+        let Some(server) = with_them.get(*index) else { continue };
+        let name = &server.spec.name;
+        if server.spec.endpoint.is_plaintext() {
+            let message = format!("bootstrap: {name} is plain DNS");
+            faults.push(draft.fault(at, message, "names of servers are looked up encrypted or not at all"));
+        } else if server.spec.addresses.is_empty() {
+            let message = format!("bootstrap: {name} has no address of its own");
+            let fault = draft.fault(at, message, "nobody could look this name up");
+            faults.push(fault.with_help(
+                "write its address, as in https://192.0.2.1/dns-query, or addresses = [...] in a [server.NAME]",
+            ));
+        }
+    }
+    let mut members = drafts.iter().flat_map(|draft| &draft.spec.members);
+    let needed = members.any(|index| !servers.has_place(*index));
+    if needed {
+        *servers = with_them;
+    }
+    needed.then_some(draft)
 }
 
 /// Reads the keys `upstreams` and `strategy` of a group.
@@ -85,56 +129,50 @@ fn read_group<'a>(
     servers: &mut Servers,
     faults: &mut Faults,
 ) -> Draft<'a> {
-    let mut draft = Draft {
-        spec: GroupSpec {
-            name: name.to_owned(),
-            members: Vec::new(),
-            strategy: section
-                .read("strategy", faults, |node| {
-                    values::choice(
-                        node,
-                        &[
-                            ("fastest", StrategyKind::Fastest),
-                            ("failover", StrategyKind::Failover),
-                            ("weighted", StrategyKind::Weighted),
-                            ("round-robin", StrategyKind::RoundRobin),
-                        ],
-                    )
-                })
-                .unwrap_or(StrategyKind::Fastest),
-            own: false,
-        },
-        named_at: Vec::new(),
-        broken: false,
-    };
-    let key = section.key_name("upstreams");
-    let Some(node) = section.node("upstreams") else {
-        if name == DEFAULT {
-            draft.add_built_in(servers);
-        }
-        return draft;
-    };
-    let items = faults.keep(node.list().map_err(|fault| fault.of_key(&key))).unwrap_or_else(|| {
-        draft.broken = true;
-        &[]
-    });
-    if items.is_empty() && !draft.broken {
-        faults.push(node.fault(format!("{key} is empty"), "expected at least one server"));
-    }
-    if let Some(first_too_many) = items.get(MAX_MEMBERS) {
-        let message = format!("{key}: a group has at most {MAX_MEMBERS} servers");
-        faults.push(first_too_many.fault(message, "from here on they would never be asked"));
-    }
-    for item in items {
-        match faults.keep(servers.resolve(item).map_err(|fault| fault.of_key(&key))).flatten() {
-            Some(index) => draft.add(index, item, &key, faults),
-            None => draft.broken = true,
-        }
+    let words = [
+        ("fastest", StrategyKind::Fastest),
+        ("failover", StrategyKind::Failover),
+        ("weighted", StrategyKind::Weighted),
+        ("round-robin", StrategyKind::RoundRobin),
+    ];
+    let strategy = section.read("strategy", faults, |node| values::choice(node, &words));
+    let mut draft = Draft::new(name, strategy.unwrap_or(StrategyKind::Fastest));
+    match section.node("upstreams") {
+        Some(node) => draft.read_members(node, &section.key_name("upstreams"), servers, faults),
+        None if name == DEFAULT => draft.add_built_in(servers),
+        None => {}
     }
     draft
 }
 
 impl<'a> Draft<'a> {
+    /// Makes one without members.
+    fn new(name: &str, strategy: StrategyKind) -> Self {
+        let spec = GroupSpec { name: name.to_owned(), members: Vec::new(), strategy, own: false };
+        Self { spec, named_at: Vec::new(), broken: false }
+    }
+
+    /// Reads the list of members.
+    fn read_members(&mut self, node: &'a Node, key: &str, servers: &mut Servers, faults: &mut Faults) {
+        let items = faults.keep(node.list().map_err(|fault| fault.of_key(key))).unwrap_or_else(|| {
+            self.broken = true;
+            &[]
+        });
+        if items.is_empty() && !self.broken {
+            faults.push(node.fault(format!("{key} is empty"), "expected at least one server"));
+        }
+        if let Some(first_too_many) = items.get(MAX_MEMBERS) {
+            let message = format!("{key}: a group has at most {MAX_MEMBERS} servers");
+            faults.push(first_too_many.fault(message, "from here on they would never be asked"));
+        }
+        for item in items {
+            match faults.keep(servers.resolve(item).map_err(|fault| fault.of_key(key))).flatten() {
+                Some(index) => self.add(index, item, key, faults),
+                None => self.broken = true,
+            }
+        }
+    }
+
     /// Adds a member; the same one twice is an error.
     fn add(&mut self, index: usize, item: &'a Node, key: &str, faults: &mut Faults) {
         if self.spec.members.contains(&index) {
@@ -244,18 +282,14 @@ fn all_own(group: &GroupSpec, servers: &Servers) -> bool {
 
 /// Reports servers known only by name when no other server of the default group could look the name up.
 fn check_names(drafts: &[Draft<'_>], servers: &Servers, faults: &mut Faults) {
-    let has_place = |index: usize| {
-        let server = servers.get(index);
-        server.is_some_and(|server| !server.spec.addresses.is_empty() || server.spec.endpoint.is_plaintext())
-    };
     let default_group = drafts.first().map(|draft| draft.spec.members.as_slice()).unwrap_or_default();
-    if default_group.iter().any(|index| has_place(*index)) {
+    if default_group.iter().any(|index| servers.has_place(*index)) {
         return;
     }
     let mut reported = HashSet::new();
     for draft in drafts {
         for (at, index) in draft.spec.members.iter().enumerate() {
-            if has_place(*index) || !reported.insert(*index) {
+            if servers.has_place(*index) || !reported.insert(*index) {
                 continue;
             }
             let name = servers.get(*index).map_or("", |server| server.spec.name.as_str());
@@ -265,7 +299,7 @@ fn check_names(drafts: &[Draft<'_>], servers: &Servers, faults: &mut Faults) {
                 "no server of the default group has an address, so nobody can look this name up, encrypted",
             );
             faults.push(fault.with_help(
-                "give it addresses = [...] in a [server.NAME], or add a preset to the top-level upstreams",
+                "give it addresses = [...] in a [server.NAME], or write whom to ask: bootstrap = [\"quad9\"]",
             ));
         }
     }

@@ -58,6 +58,11 @@ pub const KEYS: &[Key] = &[
         "the default group: names of presets, names of [server.*], or URLs",
     ),
     key("strategy", Text, "\"fastest\"", "fastest | failover | weighted | round-robin"),
+    bare(
+        "bootstrap",
+        List,
+        "encrypted servers at addresses, asked for the names of other servers and for nothing else; default: those of the default group",
+    ),
     bare("workers", Integer, "worker threads; default: one for each processor"),
     bare(
         "state_dir",

@@ -2,8 +2,8 @@
 //! tree (`document`), finds unknown keys (`keys`), and gives every value its meaning (`resolve`). After a `Settings`
 //! exists nothing validates again. What is *not* here: acting on any of it.
 
-mod document;
-mod endpoint;
+pub(crate) mod document;
+pub(crate) mod endpoint;
 pub mod error;
 mod file;
 mod groups;
@@ -17,7 +17,7 @@ mod servers;
 pub mod settings;
 pub mod summary;
 mod units;
-mod values;
+pub(crate) mod values;
 
 use document::{Table, Text};
 use error::{ConfigErrors, Fault, Faults};
@@ -51,6 +51,7 @@ pub fn load(source: &Source) -> Result<Settings, ConfigErrors> {
     let usual = || USUAL_PLACES.iter().map(PathBuf::from).find(there);
     let path = source.path.clone().or_else(usual);
     let mut loading = Loading::default();
+    source.overrides.apply_defaults(&mut loading.root, &mut loading.texts);
     if let Some(path) = &path {
         loading.add_file(path);
         loading.add_drop_ins(&folder_of(path).join(DROP_IN_DIR));

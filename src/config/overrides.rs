@@ -10,17 +10,37 @@ use std::path::Path;
 /// What begins the name of every variable.
 const PREFIX: &str = "VEILDNS_";
 
-/// Settings from outside the files. Flags win over variables, variables over files.
+/// Settings from outside the files. Flags win over variables, variables over files, files over what a command brings along.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// Variables that begin with `VEILDNS_`, in order of their names.
     environment: Vec<(String, String)>,
-    /// `--listen`, each time it is given.
-    pub listen: Vec<String>,
-    /// `--upstream`, each time it is given.
-    pub upstreams: Vec<String>,
-    /// `--log-level`.
-    pub log_level: Option<String>,
+    /// What flags say; of two for one key the later wins.
+    flags: Vec<Assignment>,
+    /// What a command means when nobody says anything else: under the files.
+    defaults: Vec<Assignment>,
+}
+
+/// A key and its value, from a flag or built into a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// What an error shows in front of the value: `--listen`.
+    shown: &'static str,
+    /// The key, with dots.
+    key: &'static str,
+    /// What it is to be.
+    value: Assigned,
+}
+
+/// What a key is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assigned {
+    /// A string, which may be wrong: the error then points at it.
+    Text(String),
+    /// Strings; an empty list sets nothing.
+    List(Vec<String>),
+    /// A whole number.
+    Integer(i64),
 }
 
 impl Overrides {
@@ -34,24 +54,58 @@ impl Overrides {
         self
     }
 
+    /// Sets a key by a flag; `shown` is how an error calls it.
+    #[must_use]
+    pub fn with_flag(mut self, shown: &'static str, key: &'static str, value: Assigned) -> Self {
+        self.flags.push(Assignment { shown, key, value });
+        self
+    }
+
+    /// Sets what a key is when neither file nor variable nor flag says anything.
+    #[must_use]
+    pub fn with_default(mut self, key: &'static str, value: Assigned) -> Self {
+        self.defaults.push(Assignment { shown: key, key, value });
+        self
+    }
+
+    /// Puts what the command brings along into `root`, before any file.
+    pub(super) fn apply_defaults(&self, root: &mut Table, texts: &mut Vec<Text>) {
+        for default in &self.defaults {
+            default.apply("built in", root, texts);
+        }
+    }
+
     /// Puts the overrides over `root`, each with a text of its own for its errors.
     pub(super) fn apply(&self, root: &mut Table, texts: &mut Vec<Text>, faults: &mut Faults) {
         for (name, value) in &self.environment {
             apply_variable(name, value, root, texts, faults);
         }
-        for (flag, key, values) in
-            [("--listen", "listen", &self.listen), ("--upstream", "upstreams", &self.upstreams)]
-        {
-            let nodes: Vec<Node> = values.iter().map(|value| flag_node(flag, value, texts)).collect();
-            if let Some(place) = nodes.first().map(|first| first.place.clone()) {
-                set(root, &[key], Node { place: place.clone(), value: Value::List(nodes) }, &place);
+        for flag in &self.flags {
+            flag.apply("command line", root, texts);
+        }
+    }
+}
+
+impl Assignment {
+    /// Sets the key; each item of a list has a text of its own, as each time a flag is given.
+    fn apply(&self, source: &str, root: &mut Table, texts: &mut Vec<Text>) {
+        let mut node = |shown: String, value| {
+            let start = self.shown.len() + 1;
+            Node { place: add_text(source, format!("{} {shown}", self.shown), start, texts), value }
+        };
+        let node = match &self.value {
+            Assigned::Text(text) => node(text.clone(), Value::Text(text.clone())),
+            Assigned::Integer(number) => node(number.to_string(), Value::Integer(*number)),
+            Assigned::List(items) => {
+                let nodes: Vec<Node> =
+                    items.iter().map(|item| node(item.clone(), Value::Text(item.clone()))).collect();
+                let Some(place) = nodes.first().map(|first| first.place.clone()) else { return };
+                Node { place, value: Value::List(nodes) }
             }
-        }
-        if let Some(level) = &self.log_level {
-            let node = flag_node("--log-level", level, texts);
-            let place = node.place.clone();
-            set(root, &["log", "level"], node, &place);
-        }
+        };
+        let place = node.place.clone();
+        let path: Vec<&str> = self.key.split('.').collect();
+        set(root, &path, node, &place);
     }
 }
 
@@ -60,13 +114,6 @@ fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     rest.starts_with("SERVICE_")
         || rest.starts_with("PORT_")
         || (rest == "PORT" && (value.starts_with("tcp://") || value.starts_with("udp://")))
-}
-
-/// Adds a flag to the texts and returns its value.
-fn flag_node(flag: &str, value: &str, texts: &mut Vec<Text>) -> Node {
-    let start = flag.len() + 1;
-    let place = add_text("command line", format!("{flag} {value}"), start, texts);
-    Node { place, value: Value::Text(value.to_owned()) }
 }
 
 /// Adds a text and returns the place of what stands in it from `start` on.

@@ -171,6 +171,15 @@ pub(crate) fn at(address: IpAddr) -> Option<&'static Preset> {
     })
 }
 
+#[cfg(feature = "tools")]
+/// Finds the preset that answers at exactly this endpoint, by the name that means it.
+pub(crate) fn with_endpoint(place: &Endpoint) -> Option<&'static str> {
+    let usable = PRESETS.iter().filter(|preset| !preset.needs_account());
+    usable
+        .map(|preset| preset.name)
+        .find(|name| find(name).is_some_and(|chosen| chosen.endpoint("") == *place))
+}
+
 /// Says what became of a resolver that has ended, by the name of a former preset.
 pub fn ended(name: &str) -> Option<&'static Ended> {
     ENDED.iter().find(|ended| {

@@ -47,6 +47,7 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
         servers,
         groups: routing.groups,
         routes: routing.routes,
+        bootstrap: routing.bootstrap,
         cache: read_cache(&root.child("cache"), faults),
         privacy,
         rebinding: read_rebinding(&root.child("rebinding"), faults),

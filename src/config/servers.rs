@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Every server that a group has named so far, and the tables that more can be made from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Servers {
     /// `[server.*]` by name; `None`: wrong, and reported where it stands.
     defined: BTreeMap<String, Option<Server>>,
@@ -81,6 +81,12 @@ impl Servers {
         self.used.get(index)
     }
 
+    /// True for a server that can be reached without looking its name up.
+    pub(crate) fn has_place(&self, index: usize) -> bool {
+        self.get(index)
+            .is_some_and(|server| !server.spec.addresses.is_empty() || server.spec.endpoint.is_plaintext())
+    }
+
     /// Ends with the servers in use and what the operator should know about them.
     pub(crate) fn finish(self) -> (Vec<Arc<ServerSpec>>, Vec<String>) {
         let notices = self.used.iter().filter_map(|server| server.notice.clone()).collect();
@@ -115,10 +121,11 @@ impl Servers {
             return fault.with_help(suggest_url(text, &host, port));
         }
         let known = self.defined.keys().map(String::as_str);
-        let fault = node.fault(format!("unknown server {text:?}"), error.help());
+        let fault =
+            node.fault(format!("unknown server {text:?}"), "expected a preset, a [server.NAME] or a URL");
         match nearest(text, known).or_else(|| presets::nearest(text)) {
             Some(near) => fault.with_help(format!("did you mean \"{near}\"?")),
-            None => fault,
+            None => fault.with_help(error.help()),
         }
     }
 }

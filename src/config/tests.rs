@@ -2,7 +2,7 @@
 
 use super::document::{Table, Value};
 use super::error::{Appearance, ConfigErrors};
-use super::overrides::Overrides;
+use super::overrides::{Assigned, Overrides};
 use super::settings::*;
 use super::*;
 use std::collections::BTreeSet;
@@ -573,7 +573,7 @@ fn a_file_that_is_not_there_is_an_error_when_it_was_asked_for() {
 
 #[test]
 fn variables_win_over_files_and_flags_over_variables() {
-    let mut overrides = environment(&[
+    let overrides = environment(&[
         ("VEILDNS_CACHE__MAX_SIZE", "256MiB"),
         ("VEILDNS_LISTEN", "127.0.0.1:1053, [::1]:1053"),
         ("VEILDNS_UPSTREAMS", "google"),
@@ -583,8 +583,12 @@ fn variables_win_over_files_and_flags_over_variables() {
         ("VEILDNS_SERVER__HOME__URL", "tls://192.0.2.1"),
         ("HOME", "/root"),
     ]);
-    overrides.upstreams = vec!["home".to_owned(), "cloudflare".to_owned()];
-    overrides.log_level = Some("trace".to_owned());
+    let upstreams = Assigned::List(vec!["home".to_owned(), "cloudflare".to_owned()]);
+    let overrides = overrides.with_flag("--upstream", "upstreams", upstreams).with_flag(
+        "--log-level",
+        "log.level",
+        Assigned::Text("trace".to_owned()),
+    );
     let file = "listen = [\"127.0.0.1:53\"]\n[rebinding]\nallow = [\"x\"]\n[cache]\nmin_ttl = \"3s\"";
     let settings = with_overrides(file, overrides).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(settings.cache.max_size, 256 << 20);
@@ -600,13 +604,13 @@ fn variables_win_over_files_and_flags_over_variables() {
 
 #[test]
 fn errors_of_variables_and_flags_point_into_them() {
-    let mut overrides = environment(&[
+    let overrides = environment(&[
         ("VEILDNS_CACHE__MAX_SISE", "1"),
         ("VEILDNS_CACHE__PREFETCH", "perhaps"),
         ("VEILDNS_LISTEN", "127.0.0.1:53,x"),
         ("VEILDNS_ROUTE__GROUP", "x"),
     ]);
-    overrides.log_level = Some("loud".to_owned());
+    let overrides = overrides.with_flag("--log-level", "log.level", Assigned::Text("loud".to_owned()));
     let errors = with_overrides("", overrides).unwrap_err();
     assert_eq!(
         errors.lines().collect::<Vec<_>>(),
@@ -632,6 +636,65 @@ fn variables_that_kubernetes_sets_for_a_service_of_our_name_are_not_ours() {
     assert!(with_overrides("", overrides).is_ok());
     // This one somebody wrote, and it does nothing.
     assert!(with_overrides("", environment(&[("VEILDNS_PORT", "53")])).is_err());
+}
+
+#[test]
+fn what_a_command_brings_along_is_under_the_files() {
+    let brought = |overrides: Overrides| {
+        overrides
+            .with_default("strategy", Assigned::Text("failover".to_owned()))
+            .with_default("upstreams", Assigned::List(vec!["google".to_owned()]))
+            .with_default("limits.max_connections", Assigned::Integer(5))
+    };
+    let settings = with_overrides("", brought(Overrides::default())).unwrap();
+    assert_eq!(settings.groups[0].strategy, StrategyKind::Failover);
+    assert_eq!(settings.servers[0].name, "google");
+    assert_eq!(settings.limits.max_connections, 5);
+    let file = "upstreams = [\"quad9\"]\nstrategy = \"weighted\"";
+    let settings = with_overrides(file, brought(environment(&[("VEILDNS_STRATEGY", "fastest")]))).unwrap();
+    assert_eq!(settings.groups[0].strategy, StrategyKind::Fastest);
+    let names: Vec<&str> = settings.servers.iter().map(|server| server.name.as_str()).collect();
+    assert_eq!(names, ["quad9"]);
+    assert_eq!(settings.limits.max_connections, 5);
+}
+
+#[test]
+fn bootstrap_servers_are_used_when_a_name_has_to_be_looked_up_and_only_then() {
+    let names = |settings: &Settings| -> Vec<String> {
+        settings.servers.iter().map(|server| server.name.clone()).collect()
+    };
+    let by_name =
+        "upstreams = [\"https://dns.example/dns-query\"]\nbootstrap = [\"https://192.0.2.1/q\", \"quad9\"]";
+    let settings = good(by_name);
+    assert_eq!(names(&settings), ["https://dns.example/dns-query", "https://192.0.2.1/q", "quad9"]);
+    let group = &settings.groups[settings.bootstrap.unwrap()];
+    assert_eq!((group.name.as_str(), group.members.as_slice(), group.own), ("bootstrap", &[1, 2][..], false));
+    assert!(settings.routes.is_empty());
+
+    let by_address = "upstreams = [\"https://192.0.2.7/dns-query\"]\nbootstrap = [\"quad9\"]";
+    let settings = good(by_address);
+    assert_eq!((names(&settings).len(), settings.groups.len(), settings.bootstrap), (1, 1, None));
+}
+
+#[test]
+fn a_bootstrap_server_is_encrypted_and_at_an_address() {
+    let upstreams = "upstreams = [\"https://dns.example/dns-query\"]\n";
+    for (bootstrap, expected) in [
+        ("\"udp://192.0.2.1\"", "2:14: bootstrap: udp://192.0.2.1 is plain DNS"),
+        ("\"tls://dns.example\"", "2:14: bootstrap: tls://dns.example has no address of its own"),
+        ("\"9.9.9.9\"", "2:14: bootstrap: \"9.9.9.9\" does not say by which protocol"),
+        ("", "2:13: bootstrap is empty"),
+    ] {
+        let errors = bad(&format!("{upstreams}bootstrap = [{bootstrap}]"));
+        assert_eq!(errors.first().map(String::as_str), Some(expected), "{errors:?}");
+    }
+    // It is not for clients.
+    let errors = bad(&format!(
+        "{upstreams}bootstrap = [\"quad9\"]\n[[route]]\ndomains = [\"a.example\"]\ngroup = \"bootstrap\""
+    ));
+    assert_eq!(errors, ["5:9: route.group: there is no group \"bootstrap\""]);
+    let errors = bad("[group.bootstrap]\nupstreams = [\"quad9\"]");
+    assert_eq!(errors, ["1:1: group.bootstrap: this name is taken"]);
 }
 
 /// The files that come with the program.

@@ -1,8 +1,9 @@
 //! `veildns check`: every error of the configuration, or `ok` and what would run.
 
+use super::terminal::{Hue, Palette};
 use super::{CommandError, Exit, print, sources};
 use crate::app::error::StartError;
-use crate::cli::{ConfigArgs, RunArgs};
+use crate::cli::ConfigArgs;
 use crate::config::settings::Settings;
 use crate::config::summary::summary;
 use crate::telemetry::counters::Telemetry;
@@ -15,14 +16,15 @@ use std::io::Write;
 /// # Errors
 /// Every error of the configuration; output that cannot be written.
 pub(super) fn check(args: &ConfigArgs) -> Result<Exit, CommandError> {
-    let settings = sources::load(&RunArgs { config: args.clone(), ..RunArgs::default() })?;
+    let settings = sources::load_plain(args)?;
     let tls = TlsContext::load(&settings.tls).map_err(StartError::Roots)?;
     for spec in &settings.servers {
         tls.client_config(spec, &[])
             .map_err(|source| StartError::Server { server: spec.name.clone(), source })?;
     }
     try_records(&settings)?;
-    print(|out| writeln!(out, "ok\n\n{}", summary(&settings).trim_end()))
+    let ok = Palette::of_stdout().paint(Hue::Good, "ok");
+    print(|out| writeln!(out, "{ok}\n\n{}", summary(&settings).trim_end()))
 }
 
 /// Finds out whether the query log can be written and a collector of dnstap can be where it should, before anything is changed

@@ -2,7 +2,7 @@
 //! it with.
 
 use super::{CommandError, Exit, print, sources};
-use crate::cli::{ConfigArgs, RunArgs};
+use crate::cli::ConfigArgs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const LONGEST: u64 = 4096;
 /// # Errors
 /// Every error of the configuration; output that cannot be written.
 pub(super) fn health(args: &ConfigArgs) -> Result<Exit, CommandError> {
-    let settings = sources::load(&RunArgs { config: args.clone(), ..RunArgs::default() })?;
+    let settings = sources::load_plain(args)?;
     let said = match settings.metrics {
         Some(address) => {
             ask(reachable(address)).map_err(|error| format!("{address} does not answer: {error}"))

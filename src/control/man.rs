@@ -33,6 +33,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "VEILDNS_KEY",
         "Sets a key: capitals, two underscores for a dot, commas between the items of a list: VEILDNS_CACHE__MAX_SIZE=256MiB.",
     ),
+    ("TUNNEL_DNS_PORT and others", "For `veildns proxy-dns`: those of its options."),
     ("RUST_LOG", "Which events are logged, in place of `log.level`: RUST_LOG=veildns::transport=trace."),
     ("NO_COLOR", "No colours, when it is not empty."),
 ];
@@ -164,6 +165,10 @@ fn option(page: &mut Roff, argument: &Arg) {
     };
     if !words.is_empty() {
         text.push_str(&format!(". One of {}.", words.join(", ")));
+    }
+    if let Some(variable) = argument.get_env() {
+        let stop = if text.ends_with(['.', ']']) { "" } else { "." };
+        text.push_str(&format!("{stop} Variable: {}.", variable.display()));
     }
     page.text(prose(&text));
 }

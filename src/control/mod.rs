@@ -5,10 +5,13 @@ pub mod check;
 pub mod doctor;
 pub mod health;
 #[cfg(feature = "tools")]
+pub mod import;
+#[cfg(feature = "tools")]
 pub mod install;
 #[cfg(feature = "tools")]
 mod man;
 pub mod network;
+mod proxy_dns;
 pub mod query;
 mod remote;
 pub mod run;
@@ -20,8 +23,11 @@ mod status;
 mod summary;
 mod systemd;
 mod table;
+mod terminal;
 mod watchdog;
 
+#[cfg(feature = "tools")]
+use self::import::ImportError;
 #[cfg(feature = "tools")]
 use self::install::InstallError;
 use self::query::QueryError;
@@ -30,8 +36,10 @@ use self::socket::bind::SocketError;
 use self::socket::client::ClientError;
 use crate::app::error::{PathFault, StartError};
 use crate::cli::{Cli, Command, exit};
+use crate::config::Source;
 use crate::config::error::{Appearance, ConfigErrors};
 use crate::listener::bind::{BindError, BindErrorKind};
+use crate::listener::handover::Sharing;
 use crate::telemetry::logging;
 use clap::CommandFactory;
 use std::error::Error;
@@ -75,6 +83,10 @@ pub enum CommandError {
     #[cfg(feature = "tools")]
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// Another program's configuration could not be carried over.
+    #[cfg(feature = "tools")]
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// A part could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -92,7 +104,11 @@ pub enum CommandError {
 /// Each of `CommandError`, with its exit code.
 pub fn command(command: Command) -> Result<Exit, CommandError> {
     match command {
-        Command::Run(args) => run::run(&args).map(|()| Exit::OK).map_err(CommandError::from),
+        Command::Run(args) => {
+            let sharing = if args.take_over { Sharing::Ours } else { Sharing::Nobody };
+            run(sources::source_of_run(&args), sharing)
+        }
+        Command::ProxyDns(args) => run(proxy_dns::source(&args), Sharing::Nobody),
         Command::Check(args) => check::check(&args),
         Command::Query(args) => query::query(&args),
         #[cfg(feature = "tools")]
@@ -104,6 +120,8 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
         Command::Install(args) => install::install(&args),
         #[cfg(feature = "tools")]
         Command::Uninstall(args) => install::uninstall(&args),
+        #[cfg(feature = "tools")]
+        Command::Import(args) => import::import(&args),
         Command::Status(args) => status::status(&args),
         Command::Cache(command) => remote::cache(command),
         Command::LogLevel(args) => remote::log_level(&args),
@@ -121,6 +139,12 @@ pub fn command(command: Command) -> Result<Exit, CommandError> {
     }
 }
 
+/// Runs the gateway.
+fn run(source: Source, sharing: Sharing) -> Result<Exit, CommandError> {
+    run::run(source, sharing)?;
+    Ok(Exit::OK)
+}
+
 /// Writes to standard output in one go; a reader that went away is no error of ours.
 fn print(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<Exit, CommandError> {
     let mut text = Vec::new();
@@ -136,12 +160,14 @@ impl CommandError {
     pub fn message(&self) -> String {
         match self {
             #[cfg(feature = "tools")]
-            Self::Install(InstallError::Config(errors)) => unusable(errors),
+            Self::Install(InstallError::Config(errors)) | Self::Import(ImportError::Config(errors)) => {
+                unusable(errors)
+            }
             Self::Config(errors)
             | Self::Run(RunError::Config(errors))
             | Self::Client(ClientError::Config(errors)) => unusable(errors),
             #[cfg(feature = "tools")]
-            Self::Install(_) => lines(self),
+            Self::Install(_) | Self::Import(_) => lines(self),
             Self::Run(_) | Self::Query(_) | Self::Start(_) | Self::Client(_) | Self::Output(_) => lines(self),
         }
     }
@@ -162,8 +188,22 @@ impl CommandError {
             Self::Query(_) => exit::USAGE,
             #[cfg(feature = "tools")]
             Self::Install(error) => install_code(error),
+            #[cfg(feature = "tools")]
+            Self::Import(error) => import_code(error),
             Self::Run(RunError::Signals(_)) | Self::Output(_) => exit::SYSTEM,
         })
+    }
+}
+
+/// Returns the exit code for an import that failed.
+#[cfg(feature = "tools")]
+fn import_code(error: &ImportError) -> u8 {
+    match error {
+        ImportError::Config(_) | ImportError::TooLong(_) => exit::CONFIG,
+        ImportError::Read { source, .. } => path_code(source),
+        ImportError::Write { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => exit::USAGE,
+        ImportError::Write { source, .. } => path_code(source),
+        ImportError::Unknown(_) | ImportError::OtherProgram(_) => exit::USAGE,
     }
 }
 
@@ -190,18 +230,11 @@ fn install_code(error: &InstallError) -> u8 {
 /// Returns the exit code for a gateway that does not start.
 fn start_code(error: &StartError) -> u8 {
     match error {
-        StartError::Bind(error) => bind_code(error),
-        StartError::Metrics { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-            exit::ADDRESS_TAKEN
-        }
-        StartError::Metrics { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            exit::PERMISSION
-        }
+        StartError::Bind(error) | StartError::Metrics(error) => bind_code(error),
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
         StartError::QueryLog { source, .. } => path_code(source),
         StartError::Dnstap { source, .. } if source.kind() == io::ErrorKind::InvalidInput => exit::CONFIG,
-        StartError::Dnstap { .. } => exit::SYSTEM,
-        StartError::Metrics { .. } | StartError::Threads(_) => exit::SYSTEM,
+        StartError::Dnstap { .. } | StartError::Threads(_) => exit::SYSTEM,
     }
 }
 

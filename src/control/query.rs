@@ -1,5 +1,6 @@
 //! `veildns query`: asks once, through the same pipeline as the gateway, and says what came and from where.
 
+use super::terminal::{Hue, Palette, Progress};
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
 use crate::cli::{QueryArgs, RunArgs, exit};
@@ -76,12 +77,16 @@ pub(super) fn query(args: &QueryArgs) -> Result<Exit, CommandError> {
         upstream: args.upstream.iter().cloned().collect(),
         ..RunArgs::default()
     };
-    let settings = sources::load(&run)?;
+    let settings = sources::load(&sources::source_of_run(&run))?;
     logging::init_quiet();
     let question = QuestionRef { name: name.view(), rtype, class: Class::IN };
     let report = ask(&settings, &question, args.dnssec)?;
     print(|out| {
-        if args.json { writeln!(out, "{}", report.json()) } else { out.write_all(report.text().as_bytes()) }
+        if args.json {
+            writeln!(out, "{}", report.json())
+        } else {
+            out.write_all(report.text(Palette::of_stdout()).as_bytes())
+        }
     })?;
     Ok(if report.got_answer() { Exit::OK } else { Exit(exit::NO_ANSWER) })
 }
@@ -99,7 +104,10 @@ fn ask(settings: &Settings, question: &QuestionRef<'_>, dnssec_ok: bool) -> Resu
         UpstreamQuery { question: *question, dnssec_ok, checking_disabled: false, subnet, padding: false }
             .build();
     let started = crate::clock::now();
+    let names: Vec<&str> = settings.servers.iter().map(|server| server.name.as_str()).collect();
+    let progress = Progress::begin(&format!("asking {} ...", names.join(", ")));
     let (message, note) = runtime.block_on(through(&core, &octets)).ok_or(QueryError::Build)?;
+    drop(progress);
     let elapsed = crate::clock::now().saturating_duration_since(started);
     let server = note
         .upstream
@@ -205,11 +213,12 @@ impl Report {
     }
 
     /// Returns the report for a person.
-    fn text(&self) -> String {
+    fn text(&self, palette: Palette) -> String {
         let Self { name, rtype, .. } = self;
+        let hue = if self.got_answer() { Hue::Good } else { Hue::Bad };
         let mut text = format!(
             "; {name} {rtype}: {} from {} in {} ms\n",
-            self.rcode(),
+            palette.paint(hue, &self.rcode().to_string()),
             self.origin(),
             self.elapsed.as_millis()
         );

@@ -13,7 +13,7 @@ use super::socket::{self, Place};
 use super::{network, sources, summary, systemd, watchdog};
 use crate::app::Gateway;
 use crate::app::error::StartError;
-use crate::cli::RunArgs;
+use crate::config::Source;
 use crate::config::error::ConfigErrors;
 use crate::config::settings::{self, Origin, Settings};
 use crate::listener::handover::{Handover, Inherited, Sharing};
@@ -49,11 +49,10 @@ pub enum RunError {
 ///
 /// # Errors
 /// A wrong configuration, an address that cannot be had.
-pub fn run(args: &RunArgs) -> Result<(), RunError> {
-    let settings = sources::load(args)?;
+pub(super) fn run(source: Source, sharing: Sharing) -> Result<(), RunError> {
+    let settings = sources::load(&source)?;
     let log = logging::init(&settings.log);
     logging::log_panics();
-    let sharing = if args.take_over { Sharing::Ours } else { Sharing::Nobody };
     // Before there is any other thread: it changes the environment.
     let handover = Handover { inherited: Inherited::from_environment(), sharing };
     let runtime =
@@ -69,7 +68,7 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
         let inside = Arc::new(Inside::new(&gateway, log.clone()));
         let socket = serve_socket(socket, &inside, runtime.handle());
         let handle = runtime.handle().clone();
-        Control { gateway, signals, args: args.clone(), log, handle, inside, socket }
+        Control { gateway, signals, source, sharing, log, handle, inside, socket }
     };
     control.announce();
     let at_once = runtime.block_on(control.serve());
@@ -136,7 +135,9 @@ struct Control {
     /// What the operator says.
     signals: Signals,
     /// How the configuration is found again.
-    args: RunArgs,
+    source: Source,
+    /// Whether a predecessor has the addresses too.
+    sharing: Sharing,
     /// Changes the log level.
     log: LogHandle,
     /// The control runtime.
@@ -219,7 +220,7 @@ impl Control {
         if let Some(socket) = &self.socket {
             info!(path = %socket.path().display(), "control socket");
         }
-        if self.args.take_over {
+        if self.sharing == Sharing::Ours {
             info!("the predecessor on these addresses may be stopped now (SIGTERM): it answers what it has");
         }
         info!(version = env!("CARGO_PKG_VERSION"), config = %origin, listen = %addresses, upstreams = %servers, "ready");
@@ -286,7 +287,7 @@ impl Control {
 
     /// Reads, checks, swaps.
     fn try_reload(&mut self) -> Result<(), RunError> {
-        let settings = sources::load(&self.args)?;
+        let settings = sources::load(&self.source)?;
         super::check::try_records(&settings)?;
         let log = settings.log.clone();
         for notice in &settings.notices {

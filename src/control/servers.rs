@@ -2,9 +2,10 @@
 
 use super::query::protocol;
 use super::table::table;
+use super::terminal::{Hue, Palette, Progress, fitted, wrapped};
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
-use crate::cli::{RunArgs, UpstreamsArgs, exit};
+use crate::cli::{UpstreamsArgs, exit};
 use crate::config::settings::{MAX_MEMBERS, Settings};
 use crate::config::{from_text, presets};
 use crate::telemetry::counters::Telemetry;
@@ -19,13 +20,16 @@ use crate::wire::response::{ResponseRef, Section};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How long one server may take for all its probes.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// Columns of a name in the table, so that the whole fits 80 of them.
+const NAME_COLUMNS: usize = 18;
 
 /// What was seen of one server.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ struct Facts {
 /// # Errors
 /// A wrong configuration; a file of roots that cannot be read.
 pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
-    let mut settings = sources::load(&RunArgs { config: args.config.clone(), ..RunArgs::default() })?;
+    let mut settings = sources::load_plain(&args.config)?;
     if args.all {
         let tls = settings.tls.clone();
         settings = all_presets()?;
@@ -71,7 +75,7 @@ pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
             let list: Vec<Value> = sightings.iter().map(Sighting::json).collect();
             writeln!(out, "{}", Value::from(list))
         } else {
-            out.write_all(render(&sightings).as_bytes())
+            out.write_all(render(&sightings, Palette::of_stdout()).as_bytes())
         }
     })?;
     let any = sightings.iter().any(|sighting| sighting.result.is_ok());
@@ -101,28 +105,20 @@ fn probe_all(settings: &Settings) -> Result<Vec<Sighting>, CommandError> {
     }
     let servers = core.upstreams();
     let total = servers.len();
+    let progress = Progress::begin(&format!("probing {total} servers ..."));
     let mut sightings: Vec<(usize, Sighting)> = runtime.block_on(async {
         let mut probes: FuturesUnordered<_> = servers.into_iter().enumerate().map(probe).collect();
         let mut seen = Vec::new();
         while let Some(sighting) = probes.next().await {
             seen.push(sighting);
-            progress(seen.len(), total);
+            progress.show(&format!("probed {} of {total} servers", seen.len()));
         }
         seen
     });
+    drop(progress);
     runtime.block_on(core.stopped(Duration::from_millis(500)));
     sightings.sort_by_key(|(place, _)| *place);
     Ok(sightings.into_iter().map(|(_, sighting)| sighting).collect())
-}
-
-/// Shows how many servers have been heard of, and clears the line at the end.
-fn progress(seen: usize, total: usize) {
-    let mut terminal = std::io::stderr();
-    if terminal.is_terminal() {
-        let end = if seen == total { "\r\x1b[K" } else { "" };
-        // Progress that cannot be shown is no reason to stop.
-        let _ = write!(terminal, "\rprobed {seen} of {total}{end}").and_then(|()| terminal.flush());
-    }
 }
 
 /// Probes one server: a query that opens the connection, and one on the open connection.
@@ -165,14 +161,16 @@ async fn facts(upstream: &Upstream) -> Result<Facts, TransportError> {
     })
 }
 
-/// Returns the table for a person, with the failures below it.
-fn render(sightings: &[Sighting]) -> String {
+/// Returns the table for a person, with the failures below it: 80 columns.
+fn render(sightings: &[Sighting], palette: Palette) -> String {
     let rows: Vec<_> = sightings.iter().map(Sighting::row).collect();
-    let header = ["SERVER", "VIA", "CONNECT", "TLS", "QUERY", "VERSION", "CERT", "PAD", "ECS", "DNSSEC"];
-    let mut text = table(header, &rows);
+    let header = ["SERVER", "VIA", "CONNECT", "TLS", "QUERY", "VER", "CERT", "PAD", "ECS", "DNSSEC"];
+    let hue = |sighting: &Sighting| if sighting.result.is_ok() { Hue::Plain } else { Hue::Bad };
+    let mut text = palette.paint_rows(&table(header, &rows), sightings.iter().map(hue));
     for Sighting { name, result, .. } in sightings {
         if let Err(error) = result {
-            text.push_str(&format!("{name}: asked for the root's name servers: {}\n", Failure::from(error)));
+            let why = format!("{name}: asked for the root's name servers: {}", Failure::from(error));
+            text.push_str(&wrapped("", &why));
         }
     }
     text
@@ -189,8 +187,8 @@ impl Sighting {
             if handshake.is_some() { (none(), "failed") } else { ("failed".to_owned(), "-") };
         let connect = if facts.is_some() { none() } else { connect };
         [
-            self.name.chars().take(22).collect(),
-            self.protocol.to_owned(),
+            fitted(&self.name, NAME_COLUMNS),
+            self.protocol.trim_start_matches("plain ").to_owned(),
             handshake.map_or(connect, |h| millis(h.connect_time)),
             handshake.map_or_else(none, |h| millis(h.handshake_time)),
             facts.map_or_else(|| query.to_owned(), |facts| millis(facts.query)),
@@ -255,6 +253,41 @@ mod tests {
         let usable = presets::all().iter().filter(|preset| !preset.needs_account()).count();
         assert!(usable > MAX_MEMBERS);
         assert_eq!(all_presets().unwrap().servers.len(), usable);
+    }
+
+    #[test]
+    fn the_table_fits_80_columns_whatever_the_servers_are_called() {
+        let now = crate::clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let in_a_year = now + Duration::from_secs(398 * 86_400);
+        let handshake = Handshake {
+            address: "192.0.2.1:443".parse().unwrap(),
+            connect_time: Duration::from_millis(1999),
+            handshake_time: Duration::from_millis(4999),
+            tls_version: Some("1.3"),
+            resumed: false,
+            certificate_not_after: i64::try_from(in_a_year.as_secs()).ok(),
+        };
+        let good = Sighting {
+            name: "https://dns.with-a-long-name.example/dns-query".to_owned(),
+            protocol: "plain UDP",
+            handshake: Some(handshake),
+            result: Ok(Facts {
+                query: Duration::from_millis(4999),
+                padding: true,
+                client_subnet: true,
+                dnssec: true,
+            }),
+        };
+        let host = "a-name-that-is-very-long.resolvers.example".to_owned();
+        let bad = Sighting {
+            name: host.clone(),
+            protocol: "DoT",
+            handshake: None,
+            result: Err(TransportError::NoAddress { host }),
+        };
+        let text = render(&[good, bad], Palette::None);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("https://dns.with-…") && text.contains("failed"), "{text}");
     }
 
     #[test]

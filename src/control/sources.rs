@@ -3,17 +3,17 @@
 use super::systemd;
 use crate::cli::{ConfigArgs, Level, RunArgs};
 use crate::config::error::ConfigErrors;
-use crate::config::overrides::Overrides;
+use crate::config::overrides::{Assigned, Overrides};
 use crate::config::settings::Settings;
 use crate::config::{Source, load as load_config};
 use clap::ValueEnum;
 
-/// Loads the configuration that `args` name.
+/// Loads what a source leads to.
 ///
 /// # Errors
 /// Every error of it.
-pub(super) fn load(args: &RunArgs) -> Result<Settings, ConfigErrors> {
-    let mut settings = load_config(&source(args))?;
+pub(super) fn load(source: &Source) -> Result<Settings, ConfigErrors> {
+    let mut settings = load_config(source)?;
     settings.state_dir = settings.state_dir.or_else(systemd::state_directory);
     Ok(settings)
 }
@@ -23,21 +23,30 @@ pub(super) fn load(args: &RunArgs) -> Result<Settings, ConfigErrors> {
 /// # Errors
 /// Every error of it.
 pub(super) fn load_plain(args: &ConfigArgs) -> Result<Settings, ConfigErrors> {
-    load(&RunArgs { config: args.clone(), ..RunArgs::default() })
+    load(&source(args))
 }
 
-/// Returns the files, variables and flags.
-fn source(args: &RunArgs) -> Source {
+/// Returns the files and variables.
+pub(super) fn source(args: &ConfigArgs) -> Source {
     let text = |name: std::ffi::OsString| name.to_string_lossy().into_owned();
     let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
-    let mut overrides = Overrides::default().with_environment(variables);
-    overrides.listen.clone_from(&args.listen);
-    overrides.upstreams.clone_from(&args.upstream);
-    overrides.log_level = args.log_level.map(level);
-    Source { path: args.config.config.clone(), overrides }
+    Source { path: args.config.clone(), overrides: Overrides::default().with_environment(variables) }
+}
+
+/// Returns the files, variables and flags of `run`.
+pub(super) fn source_of_run(args: &RunArgs) -> Source {
+    let mut source = source(&args.config);
+    source.overrides = source
+        .overrides
+        .with_flag("--listen", "listen", Assigned::List(args.listen.clone()))
+        .with_flag("--upstream", "upstreams", Assigned::List(args.upstream.clone()));
+    if let Some(written) = args.log_level {
+        source.overrides = source.overrides.with_flag("--log-level", "log.level", level(written));
+    }
+    source
 }
 
 /// Returns a level as the file spells it.
-fn level(level: Level) -> String {
-    level.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+pub(super) fn level(level: Level) -> Assigned {
+    Assigned::Text(level.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()))
 }

@@ -5,6 +5,7 @@ use super::remote::{list, number, word};
 use super::socket::client::{Client, ClientError};
 use super::socket::protocol::Request;
 use super::table::table;
+use super::terminal::{Hue, Palette, fitted};
 use super::{CommandError, Exit, print};
 use crate::cli::StatusArgs;
 use crate::config::summary::Page;
@@ -24,15 +25,13 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     match args.watch {
         None => {
             let status = client.ask(&Request::Status)?;
-            print(
-                |out| {
-                    if args.json {
-                        writeln!(out, "{status}")
-                    } else {
-                        out.write_all(page(&status).as_bytes())
-                    }
-                },
-            )
+            print(|out| {
+                if args.json {
+                    writeln!(out, "{status}")
+                } else {
+                    out.write_all(page(&status, Palette::of_stdout()).as_bytes())
+                }
+            })
         }
         Some(seconds) => watch(&client, Duration::from_secs(seconds.into()), args.json),
     }
@@ -42,10 +41,11 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
 fn watch(client: &Client, pause: Duration, json: bool) -> Result<Exit, CommandError> {
     let mut out = io::stdout().lock();
     let redraws = out.is_terminal() && !json;
+    let palette = Palette::of_stdout();
     loop {
         let text = match client.ask(&Request::Status) {
             Ok(status) if json => format!("{status}\n"),
-            Ok(status) => page(&status),
+            Ok(status) => page(&status, palette),
             // Only what may pass is waited for.
             Err(error @ (ClientError::NotRunning { .. } | ClientError::Silent { .. })) if json => {
                 format!("{}\n", json!({ "state": "unreachable", "error": error.to_string() }))
@@ -75,7 +75,7 @@ fn separated(text: String, json: bool) -> String {
 }
 
 /// Writes the page.
-fn page(status: &Value) -> String {
+fn page(status: &Value, palette: Palette) -> String {
     let mut page = Page::default();
     let object = |key: &str| status.get(key).unwrap_or(&Value::Null);
     page.entry("veildns", headline(status));
@@ -93,7 +93,7 @@ fn page(status: &Value) -> String {
         page.entry("group", text);
     }
     page.text.push('\n');
-    page.text.push_str(&servers(list(status, "upstreams")));
+    page.text.push_str(&servers(list(status, "upstreams"), palette));
     let troubled = list(status, "upstreams").iter().filter(|server| !word(server, "last_error").is_empty());
     for (place, server) in troubled.enumerate() {
         if place == 0 {
@@ -109,9 +109,12 @@ fn page(status: &Value) -> String {
     if !warnings.is_empty() {
         page.text.push('\n');
     }
+    let end = page.text.len();
     for warning in warnings {
         page.entry("WARNING", word(warning, "text").to_owned());
     }
+    let warnings = page.text.split_off(end);
+    page.text.extend(warnings.lines().map(|line| palette.paint(Hue::Doubtful, line) + "\n"));
     page.text
 }
 
@@ -179,7 +182,7 @@ fn cache(cache: &Value) -> String {
 }
 
 /// Writes the table of servers.
-fn servers(servers: &[Value]) -> String {
+fn servers(servers: &[Value], palette: Palette) -> String {
     let rows: Vec<[String; 9]> = servers
         .iter()
         .map(|server| {
@@ -196,7 +199,9 @@ fn servers(servers: &[Value]) -> String {
             ]
         })
         .collect();
-    table(["SERVER", "STATE", "SCORE", "P50", "P95", "CONN", "WAIT", "ANSWERED", "FAILED"], &rows)
+    let header = ["SERVER", "STATE", "SCORE", "P50", "P95", "CONN", "WAIT", "ANSWERED", "FAILED"];
+    let hue = |server: &Value| if word(server, "state") == "up" { Hue::Plain } else { Hue::Bad };
+    palette.paint_rows(&table(header, &rows), servers.iter().map(hue))
 }
 
 /// Says whether a server is up, or when it is looked at again.
@@ -215,15 +220,6 @@ fn time(server: &Value, key: &str) -> String {
         Some(millis) if millis < 9_999.5 => format!("{millis:.0}ms"),
         Some(millis) => format!("{:.0}s", millis / 1000.0),
     }
-}
-
-/// Shortens a name at its end so that it fits.
-fn fitted(name: &str, columns: usize) -> String {
-    if name.chars().count() <= columns {
-        return name.to_owned();
-    }
-    let kept: String = name.chars().take(columns.saturating_sub(1)).collect();
-    format!("{kept}…")
 }
 
 /// Shows a count in at most six columns.
@@ -291,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_page_fits_80_columns_however_much_is_on_it() {
-        let text = page(&crowded());
+        let text = page(&crowded(), Palette::None);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}\n{text}", line.chars().count());
         }
@@ -310,8 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_coloured_and_nothing_else() {
+        let (plain, coloured) = (page(&crowded(), Palette::None), page(&crowded(), Palette::Colours));
+        let marked: Vec<&str> = coloured.lines().filter(|line| line.contains('\u{1b}')).collect();
+        assert!(
+            marked.iter().all(|line| line.contains("down 16s") || line.contains("\u{1b}[33m")),
+            "{marked:?}"
+        );
+        assert!(marked.len() >= 2 && marked.len() < plain.lines().count(), "{coloured}");
+    }
+
+    #[test]
     fn a_page_of_a_gateway_that_says_little_is_still_a_page() {
-        let text = page(&json!({}));
+        let text = page(&json!({}), Palette::None);
         assert!(text.starts_with("veildns ") && text.contains("SERVER"), "{text}");
     }
 

@@ -76,7 +76,8 @@ impl fmt::Display for BindError {
             }
             BindErrorKind::Permission => write!(
                 f,
-                "port {port} needs the capability CAP_NET_BIND_SERVICE (or root): grant it, or listen on a port above 1023"
+                "port {port} needs root or the capability CAP_NET_BIND_SERVICE: start it with sudo, or `sudo setcap \
+                 cap_net_bind_service=+ep` the program, or listen on a port above 1023"
             ),
             BindErrorKind::NotHere => f.write_str("this host does not have the address"),
             BindErrorKind::Other => f.write_str("the system refused"),
@@ -86,7 +87,7 @@ impl fmt::Display for BindError {
 
 impl BindError {
     /// Explains a failure.
-    pub(super) fn new(address: SocketAddr, transport: ClientTransport, source: io::Error) -> Self {
+    pub(crate) fn new(address: SocketAddr, transport: ClientTransport, source: io::Error) -> Self {
         /// Linux: this kernel or container has no such address family.
         const EAFNOSUPPORT: i32 = 97;
         #[expect(clippy::wildcard_enum_match_arm, reason = "kinds of std are open-ended")]
@@ -196,8 +197,13 @@ fn shared_out<T>(socket: T, count: usize, clone: fn(&T) -> io::Result<T>) -> io:
 /// Binds a listener for a page, by which nobody asks; a successor may share its port like those of clients.
 ///
 /// # Errors
-/// What the system said.
-pub(crate) fn page(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+/// Why the address cannot be had.
+pub(crate) fn page(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, BindError> {
+    page_socket(address, sharing).map_err(|error| BindError::new(address, ClientTransport::Tcp, error))
+}
+
+/// Makes the socket of a page.
+fn page_socket(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;

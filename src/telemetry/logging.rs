@@ -169,10 +169,16 @@ fn directives(level: LogLevel) -> Targets {
     Targets::new().with_default(libraries).with_target("veildns", ours)
 }
 
-/// True when a person reads along who has not asked for plain text (<https://no-color.org>).
+/// True when a person reads standard error who has not asked for plain text.
 pub(crate) fn colours() -> bool {
+    colours_on(&io::stderr())
+}
+
+/// True when a person reads `output` who has not asked for plain text (<https://no-color.org>), on a terminal that can do more.
+pub(crate) fn colours_on(output: &impl IsTerminal) -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !plain && io::stderr().is_terminal()
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    !plain && !dumb && output.is_terminal()
 }
 
 /// True when standard error goes to systemd's journal: `JOURNAL_STREAM` names the device and inode of the journal's socket,

@@ -73,10 +73,16 @@ impl Bootstrap {
         Self::default()
     }
 
-    /// Replaces the servers that may be asked. Those that are not encrypted or have no written address are passed over.
+    /// Replaces the servers that may be asked, the preferred ones first. Those that are not encrypted or have no written
+    /// address are passed over, and one that is named again.
     pub fn set_servers(&self, servers: &[Arc<Upstream>]) {
-        let helpers = servers.iter().filter(|server| can_help(server.spec())).map(Arc::downgrade).collect();
-        self.servers.store(Arc::new(helpers));
+        let mut helpers: Vec<&Arc<Upstream>> = Vec::new();
+        for server in servers.iter().filter(|server| can_help(server.spec())) {
+            if !helpers.iter().any(|helper| helper.id() == server.id()) {
+                helpers.push(server);
+            }
+        }
+        self.servers.store(Arc::new(helpers.into_iter().map(Arc::downgrade).collect()));
     }
 
     /// Takes addresses of an earlier run. They count as old: used when nobody can be asked.

@@ -18,11 +18,13 @@ pub const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const WEB: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 
 /// Names and addresses of resolvers, as presets have them: for DNS over HTTPS, for DNS over TLS.
-const RESOLVERS: [(&str, &str, [[u8; 4]; 2]); 4] = [
+const RESOLVERS: [(&str, &str, [[u8; 4]; 2]); 5] = [
     ("dns.quad9.net", "dns.quad9.net", [[9, 9, 9, 9], [149, 112, 112, 112]]),
     ("cloudflare-dns.com", "cloudflare-dns.com", [[1, 1, 1, 1], [1, 0, 0, 1]]),
     ("security.cloudflare-dns.com", "security.cloudflare-dns.com", [[1, 1, 1, 2], [1, 0, 0, 2]]),
     ("doh.dns.sb", "dot.sb", [[185, 222, 222, 222], [45, 11, 45, 11]]),
+    // Whom cloudflared's `proxy-dns` asked for the names of its upstreams.
+    ("162.159.36.1", "162.159.36.1", [[162, 159, 36, 1], [162, 159, 46, 1]]),
 ];
 
 /// What the network does.
@@ -143,6 +145,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
         |rdata: Vec<u8>| Content::Records(vec![Data { owner: None, rtype: question.rtype, ttl: 300, rdata }]);
     let content = match (name.as_str(), question.rtype) {
         ("cp.cloudflare.com.", rtype::A) => record(WEB.octets().to_vec()),
+        ("cloudflare-dns.com.", rtype::A) => record(vec![1, 1, 1, 1]),
         ("example.com." | "www.example.com.", rtype::A) => record(vec![104, 20, 23, 154]),
         ("example.com." | "www.example.com.", rtype::AAAA) => {
             record(vec![0x26, 6, 0x47, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0x68, 0x14, 0x17, 0x9a])

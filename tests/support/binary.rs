@@ -21,7 +21,8 @@ pub fn veildns() -> Command {
 /// Takes from a command what the program would read as meant for it: the variables of whoever runs the tests.
 pub fn undisturbed(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("VEILDNS_") {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("VEILDNS_") || name_text.starts_with("TUNNEL_") {
             command.env_remove(name);
         }
     }

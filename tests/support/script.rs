@@ -1,5 +1,7 @@
 //! What a scripted server does with a connection and with a query, and what it remembers.
 
+use super::authority::NAME;
+use super::message::{Message, rtype};
 use super::zone;
 use std::collections::HashMap;
 use std::fmt;
@@ -140,6 +142,20 @@ impl Script {
     /// A server that does as it should.
     pub fn good() -> Self {
         Self::default()
+    }
+
+    /// A server that knows besides where servers of tests are: `NAME` is on loopback.
+    pub fn phonebook() -> Self {
+        let reply = Reply::make(|octets| {
+            let asked = Message::read(octets).question.unwrap();
+            let mut answer = zone::start(octets, 0);
+            if asked.rtype == rtype::A {
+                answer[7] = 1;
+                answer.extend_from_slice(&[0xC0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 127, 0, 0, 1]);
+            }
+            answer
+        });
+        Self { names: [(format!("{NAME}."), reply)].into(), ..Self::default() }
     }
 
     /// A server that answers every query so.

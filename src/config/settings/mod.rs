@@ -29,6 +29,9 @@ pub struct Settings {
     pub groups: Vec<GroupSpec>,
     /// In the order of the file.
     pub routes: Vec<RouteSpec>,
+    /// The group that is asked for the names of servers and for nothing else; `None`: every name is known, or the default
+    /// group looks them up. No route names it.
+    pub bootstrap: Option<usize>,
     /// How long answers are kept.
     pub cache: CacheSettings,
     /// What servers learn about clients.

@@ -16,13 +16,15 @@ mod tests;
 
 use self::places::Places;
 use self::report::{Finding, Intent, Status};
+use super::terminal::{Palette, Progress};
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
-use crate::cli::{DoctorArgs, RunArgs, exit};
+use crate::cli::{DoctorArgs, exit};
 use crate::config::settings::Settings;
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// # Errors
 /// A wrong configuration; a file of roots that cannot be read.
 pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CommandError> {
-    let settings = sources::load(&RunArgs { config: args.config.clone(), ..RunArgs::default() })?;
+    let settings = sources::load_plain(&args.config)?;
     logging::init_quiet();
     let places = Places::default();
     let intents = plan(&settings, &places);
@@ -51,7 +53,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CommandError> {
     let findings = examine(&settings, &places)?;
     print(|out| match args.json {
         true => writeln!(out, "{}", report_json(&intents, &findings)),
-        false => out.write_all(report::table_text(&findings).as_bytes()),
+        false => out.write_all(report::table_text(&findings, Palette::of_stdout()).as_bytes()),
     })?;
     Ok(if has_failed(&findings) { Exit(exit::NO_ANSWER) } else { Exit::OK })
 }
@@ -83,21 +85,49 @@ fn examine(settings: &Settings, places: &Places) -> Result<Vec<Finding>, Command
     let system = resolv_conf::assess(&resolv_conf, settings, places);
     let (nameservers, protected) = (&resolv_conf.nameservers, system.protected);
     let upstreams = core.upstreams();
+    let looking = Looking::begin();
     let (interception, rewriting, portal, servers, ipv6) = runtime.block_on(async {
         tokio::join!(
-            interception::examine(places, protected),
-            rewriting::examine(places, nameservers, protected),
-            portal::examine(places, nameservers),
-            servers::examine(&upstreams, places),
-            ipv6::examine(settings, places),
+            looking.done(interception::examine(places, protected)),
+            looking.done(rewriting::examine(places, nameservers, protected)),
+            looking.done(portal::examine(places, nameservers)),
+            looking.done(servers::examine(&upstreams, places)),
+            looking.done(ipv6::examine(settings, places)),
         )
     });
+    drop(looking);
     runtime.block_on(core.stopped(Duration::from_millis(500)));
     let mut findings = ports::examine(settings, places);
     findings.extend([system.finding, interception, rewriting, portal.finding]);
     findings.extend(servers.findings);
     findings.extend([ipv6, clock::examine(places, portal.date, servers.out_of_date)]);
     Ok(findings)
+}
+
+/// Says how many of the checks of the network have come to an end.
+struct Looking {
+    /// Where it is said.
+    progress: Progress,
+    /// How many have.
+    done: Cell<usize>,
+}
+
+impl Looking {
+    /// The checks that send something.
+    const ALL: usize = 5;
+
+    /// Begins.
+    fn begin() -> Self {
+        Self { progress: Progress::begin("looking at the network ..."), done: Cell::new(0) }
+    }
+
+    /// Waits for a check and counts it.
+    async fn done<T>(&self, check: impl Future<Output = T>) -> T {
+        let found = check.await;
+        self.done.set(self.done.get() + 1);
+        self.progress.show(&format!("looking at the network: {} of {}", self.done.get(), Self::ALL));
+        found
+    }
 }
 
 /// Returns true when the machine or the network is ill.

@@ -1,9 +1,7 @@
 //! What a check means to send, what it found, and how both are shown within 80 columns.
 
+use crate::control::terminal::{Hue, Palette, wrapped};
 use serde_json::{Value, json};
-
-/// Columns of a terminal that nobody made wider.
-const COLUMNS: usize = 80;
 
 /// What a check sends, to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +37,15 @@ impl Status {
             Self::Ok => "OK",
             Self::Warn => "WARN",
             Self::Fail => "FAIL",
+        }
+    }
+
+    /// Returns its colour.
+    fn hue(self) -> Hue {
+        match self {
+            Self::Ok => Hue::Good,
+            Self::Warn => Hue::Doubtful,
+            Self::Fail => Hue::Bad,
         }
     }
 }
@@ -94,12 +101,16 @@ pub(super) fn plan_text(intents: &[Intent]) -> String {
 }
 
 /// Returns the findings for a person.
-pub(super) fn table_text(findings: &[Finding]) -> String {
+pub(super) fn table_text(findings: &[Finding], palette: Palette) -> String {
     let width = width(findings.iter().map(|finding| finding.check));
     let mut text = String::new();
     for Finding { check, status, seen, advice } in findings {
         let head = format!("{:4}  {check:width$}  ", status.word());
-        text.push_str(&wrapped(&head, seen));
+        // Coloured when it is broken into lines: colours have no width.
+        let row = wrapped(&head, seen);
+        let (word, rest) = row.split_at_checked(status.word().len()).unwrap_or(("", &row));
+        text.push_str(&palette.paint(status.hue(), word));
+        text.push_str(rest);
         if let Some(advice) = advice {
             text.push_str(&wrapped(&format!("{:1$}-> ", "", head.len()), advice));
         }
@@ -110,37 +121,6 @@ pub(super) fn table_text(findings: &[Finding]) -> String {
 /// Returns the width of a column.
 fn width<'a>(cells: impl Iterator<Item = &'a str>) -> usize {
     cells.map(str::len).max().unwrap_or(0)
-}
-
-/// Writes a text behind its head, broken between words, later lines under the first. What the network sent is among the
-/// words: a control character or an endless word must not break the table.
-fn wrapped(head: &str, text: &str) -> String {
-    let room = COLUMNS.saturating_sub(head.len()).max(1);
-    let (mut out, mut before) = (String::new(), head.to_owned());
-    let mut line = String::new();
-    let mut finish = |line: &mut String| {
-        out.push_str(format!("{before}{line}").trim_end());
-        out.push('\n');
-        line.clear();
-        before = " ".repeat(head.len());
-    };
-    for word in text.split_whitespace() {
-        let word: String = word.chars().map(printable).take(room).collect();
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-            finish(&mut line);
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(&word);
-    }
-    finish(&mut line);
-    out
-}
-
-/// Returns a character as it may go to a terminal.
-fn printable(letter: char) -> char {
-    if letter.is_control() { '?' } else { letter }
 }
 
 #[cfg(test)]
@@ -154,8 +134,9 @@ mod tests {
             Finding::new("resolv.conf", Status::Warn, long.clone(), long.clone()),
             Finding::fine("clock", "\u{1b}[2Jred\n\nalert"),
         ];
-        let text = table_text(&findings) + &plan_text(&[Intent { check: "interception", sends: long }]);
-        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        let text = table_text(&findings, Palette::None)
+            + &plan_text(&[Intent { check: "interception", sends: long }]);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(!text.contains('\u{1b}'));
         assert!(text.contains("\nOK    clock        ?[2Jred alert\n"), "{text}");
     }
@@ -163,7 +144,12 @@ mod tests {
     #[test]
     fn advice_stands_below_what_was_seen() {
         let finding = Finding::new("ports", Status::Fail, "taken", "stop it");
-        assert_eq!(table_text(&[finding]), "FAIL  ports  taken\n             -> stop it\n");
+        assert_eq!(
+            table_text(std::slice::from_ref(&finding), Palette::None),
+            "FAIL  ports  taken\n             -> stop it\n"
+        );
+        let coloured = "\x1b[31mFAIL\x1b[0m  ports  taken\n             -> stop it\n";
+        assert_eq!(table_text(&[finding], Palette::Colours), coloured);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub enum InstallError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// A file or directory cannot be read or changed.
-    #[error("{}", path.display())]
+    #[error("{}{}", path.display(), if source.kind() == io::ErrorKind::PermissionDenied { ": this takes root: come again with sudo" } else { "" })]
     Path {
         /// Which.
         path: PathBuf,

@@ -1,5 +1,10 @@
 //! The command line: what may be written, and nothing of what is then done.
 
+pub mod migration;
+
+#[cfg(feature = "tools")]
+use self::migration::ImportArgs;
+use self::migration::ProxyDnsArgs;
 use crate::config::settings::LogLevel;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "tools")]
@@ -26,6 +31,8 @@ pub mod exit {
 /// A local privacy gateway for DNS: plain DNS in, DNS over HTTPS and DNS over TLS out.
 #[derive(Debug, Parser)]
 #[command(name = "veildns", version, long_version = LONG_VERSION, disable_version_flag = false, arg_required_else_help = false)]
+// A flag in front of a command would be one of `run`, and do nothing.
+#[command(args_conflicts_with_subcommands = true, max_term_width = 80)]
 #[command(
     after_help = "Without a command the gateway runs. Without a file it listens on 127.0.0.1:5053 and asks Quad9 and Cloudflare:\n\
   \n  veildns                                  run with the built-in configuration\
@@ -50,7 +57,18 @@ const LONG_VERSION: &str =
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gateway.
+    #[command(
+        after_help = "Examples:\n  veildns run --config /etc/veildns/veildns.toml\n  veildns run --listen 127.0.0.1:1053 --upstream quad9\n  veildns run --upstream tls://dns.example --log-level debug"
+    )]
     Run(RunArgs),
+    /// Run the gateway with the flags and variables of cloudflared's `proxy-dns`, which was withdrawn in 2026.
+    ///
+    /// Names of upstreams are looked up at the bootstrap servers, encrypted: never by plain DNS. A configuration file, if
+    /// there is one, counts where neither flag nor variable says anything. docs/migrating.md leads over step by step.
+    #[command(
+        after_help = "Examples:\n  veildns proxy-dns --port 5053\n  veildns proxy-dns --port 5053 --upstream https://dns.quad9.net/dns-query\n  TUNNEL_DNS_PORT=5053 veildns proxy-dns"
+    )]
+    ProxyDns(ProxyDnsArgs),
     /// Read the configuration, print every error in it, or `ok` and what would run.
     #[command(after_help = "Example:\n  veildns check --config /etc/veildns/veildns.toml")]
     Check(ConfigArgs),
@@ -86,6 +104,15 @@ pub enum Command {
     /// Undo what `install` did.
     #[command(after_help = "Examples:\n  sudo veildns uninstall --dry-run\n  sudo veildns uninstall")]
     Uninstall(ChangeArgs),
+    #[cfg(feature = "tools")]
+    /// Make a configuration file of that of stubby or https_dns_proxy.
+    ///
+    /// What is not carried over stands in the file as a comment, with the reason. The other program's files are left as they
+    /// are.
+    #[command(
+        after_help = "Examples:\n  veildns import /etc/stubby/stubby.yml --output veildns.toml\n  veildns import /etc/config/https-dns-proxy\n  veildns import -- https_dns_proxy -p 5053 -r https://dns.google/dns-query"
+    )]
+    Import(ImportArgs),
     /// Show how the running gateway is: queries, cache, servers, warnings.
     #[command(
         after_help = "Examples:\n  veildns status\n  veildns status --watch        again every second, until Ctrl-C\n  veildns status --watch 10 --json\n  sudo veildns status           when the gateway runs as another user"
@@ -114,6 +141,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  veildns man > /usr/local/share/man/man1/veildns.1")]
     Man,
     /// Print version, commit and crypto provider.
+    #[command(after_help = "Example:\n  veildns version")]
     Version,
 }
 
@@ -328,6 +356,7 @@ pub enum WantedLevel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Level {
     /// Only what stops the gateway.
+    #[value(alias = "fatal")]
     Error,
     /// And what needs the operator.
     Warn,
