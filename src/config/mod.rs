@@ -9,7 +9,6 @@ mod file;
 mod groups;
 pub mod keys;
 pub mod overrides;
-mod preset_data;
 pub mod presets;
 mod resolve;
 mod section;
