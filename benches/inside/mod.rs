@@ -174,7 +174,7 @@ struct Prompt;
 impl Transport for Prompt {
     fn submit(&self, exchange: Exchange) {
         let message = answer(&exchange.query);
-        exchange.ticket.complete(Ok(Received { message, age_secs: 0 }));
+        exchange.ticket.complete(Ok(Received { message, age_secs: 0, sent_at: None }));
     }
 
     fn warm(&self) {}

@@ -1,6 +1,7 @@
 //! What the program runs on: every value parsed, defaulted, bounded and checked against the others. After a
 //! `Settings` exists nothing validates again.
 
+use super::otel::TraceSettings;
 use crate::wire::name::Name;
 use crate::wire::question::RecordType;
 use ipnet::IpNet;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Traces of queries that missed; `None`: none.
+    pub traces: Option<TraceSettings>,
     /// Where `veildns status` and its like reach the gateway; fixed at start.
     pub control: ControlSocket,
     /// What should be logged once at start or reload (a skipped built-in address is not among them: that shows at bind).
@@ -344,6 +347,8 @@ pub struct Limits {
     pub refresh_inflight: usize,
     /// Lines waiting for the query log.
     pub query_log_queue: usize,
+    /// Traces waiting for the collector.
+    pub trace_queue: usize,
     /// Stop: how long waiting queries may take to end.
     pub drain_timeout: Duration,
 }
@@ -368,6 +373,7 @@ impl Default for Limits {
             hedge_percent: 5,
             refresh_inflight: 16,
             query_log_queue: 8192,
+            trace_queue: 2048,
             drain_timeout: Duration::from_secs(5),
         }
     }

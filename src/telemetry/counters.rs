@@ -5,6 +5,7 @@ use super::bounds::Bounds;
 use super::histogram::{Histogram, Reading};
 use super::outcome::{Outcome, Source};
 use super::query_log::{QueryLogSlot, Target};
+use super::traces::Traces;
 use crate::config::settings::{LogSettings, QueryLog};
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
@@ -27,6 +28,8 @@ pub struct Telemetry {
     bounds: Arc<Bounds>,
     /// The query log, if it is on.
     query_log: QueryLogSlot,
+    /// Traces, if they are on.
+    traces: Traces,
     /// When this was made, which is when the process began to matter.
     started: SystemTime,
 }
@@ -39,6 +42,7 @@ impl Telemetry {
             upstreams: Mutex::default(),
             bounds: Arc::default(),
             query_log: QueryLogSlot::default(),
+            traces: Traces::default(),
             started: crate::clock::wall(),
         })
     }
@@ -88,6 +92,11 @@ impl Telemetry {
     /// Returns the counts of bounds that were reached.
     pub fn bounds(&self) -> &Arc<Bounds> {
         &self.bounds
+    }
+
+    /// Returns where traces go.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Returns the place of the query log.

@@ -13,3 +13,4 @@ pub mod query_log;
 pub mod tally;
 pub mod throttle;
 pub(crate) mod timestamp;
+pub mod traces;

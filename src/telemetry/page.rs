@@ -49,6 +49,7 @@ pub fn text(telemetry: &Telemetry, readings: Readings, format: Format) -> Result
         upstreams: telemetry.upstreams(),
         bounds: Arc::clone(telemetry.bounds()),
         dropped: telemetry.query_log().dropped(),
+        traces: [telemetry.traces().sent(), telemetry.traces().dropped()],
         started: telemetry.started().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         readings,
     }));
@@ -105,6 +106,8 @@ struct Page {
     bounds: Arc<Bounds>,
     /// Lines that the query log lost.
     dropped: u64,
+    /// Traces that the collector took, and those that were lost.
+    traces: [u64; 2],
     /// When the process began, in seconds since 1970.
     started: f64,
     /// What other layers said.
@@ -306,6 +309,20 @@ static METRICS: &[Metric] = &[
         unit: None,
         help: "Lines that the query log lost: its queue was full, or its file could not be written.",
         write: |page, out| counter(out, page.dropped),
+    },
+    Metric {
+        name: "veildns_traces_sent",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Traces that the collector took: one for each flight, whatever the number of clients that waited for it.",
+        write: |page, out| counter(out, page.traces[0]),
+    },
+    Metric {
+        name: "veildns_traces_dropped",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Traces that were lost: their queue was full, or the collector did not take them.",
+        write: |page, out| counter(out, page.traces[1]),
     },
     Metric {
         name: "veildns_build",
@@ -647,6 +664,8 @@ mod tests {
             ("veildns_validation_failures_total", &[("upstream", "quad9"), ("rule", "id")], 1.0),
             ("veildns_plaintext_queries_total", &[], 0.0),
             ("veildns_query_log_dropped_total", &[], 0.0),
+            ("veildns_traces_sent_total", &[], 0.0),
+            ("veildns_traces_dropped_total", &[], 0.0),
             ("veildns_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
             ("veildns_upstream_duration_seconds_count", &[("upstream", "quad9")], 1.0),
             ("veildns_query_duration_seconds_count", &[("source", "cache")], 2.0),
