@@ -74,9 +74,7 @@ pub(super) fn read(
     notices: &mut Vec<String>,
 ) -> Option<TraceSettings> {
     if !cfg!(feature = "otel") {
-        for (key, _, node) in section.children() {
-            faults.push(without_feature(node).of_key(&section.key_name(key)));
-        }
+        refuse(section, faults);
         return None;
     }
     let settings = TraceSettings {
@@ -99,12 +97,15 @@ pub(super) fn read(
     Some(settings)
 }
 
-/// Says that this program cannot do it.
-fn without_feature(node: &Node) -> Fault {
-    node.fault(
-        "this build is without OpenTelemetry",
-        "build with the feature \"otel\", which the usual build has, or leave [otel] out",
-    )
+/// Says at every key that this program cannot do it.
+fn refuse(section: &Section<'_>, faults: &mut Faults) {
+    for (key, _, node) in section.children() {
+        let fault = node.fault(
+            "this build is without OpenTelemetry",
+            "build with the feature \"otel\", which the usual build has, or leave [otel] out",
+        );
+        faults.push(fault.of_key(&section.key_name(key)));
+    }
 }
 
 /// Returns where collectors listen unless they are told otherwise.
@@ -190,6 +191,8 @@ pub(super) fn show(traces: Option<&TraceSettings>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::{Entry, Place, Table, Value};
+    use super::super::error::ConfigErrors;
     use super::*;
 
     #[test]
@@ -217,5 +220,27 @@ mod tests {
         let tenth = Share(100_000);
         assert!(tenth.takes(all / 10 - 1));
         assert!(!tenth.takes(all / 10 + 1));
+    }
+
+    #[test]
+    fn a_build_without_it_says_so_at_every_key() {
+        let place = Place { text: 0, span: 0..4 };
+        let entry = |value| Entry { key: place.clone(), node: Node { place: place.clone(), value } };
+        let table: Table = [
+            ("traces".to_owned(), entry(Value::Boolean(true))),
+            ("sample".to_owned(), entry(Value::Text("1%".to_owned()))),
+        ]
+        .into();
+        let root: Table = [("otel".to_owned(), entry(Value::Table(table)))].into();
+        let mut faults = Faults::default();
+        refuse(&Section::root(&root).child("otel"), &mut faults);
+        let messages: Vec<String> = ConfigErrors::new(faults, Vec::new()).lines().collect();
+        assert_eq!(
+            messages,
+            [
+                "otel.sample: this build is without OpenTelemetry",
+                "otel.traces: this build is without OpenTelemetry",
+            ]
+        );
     }
 }

@@ -18,6 +18,8 @@ pub struct Tally {
     pub by_source: [(Source, u64); Source::ALL.len()],
     /// Lines that the query log lost.
     pub query_log_dropped: u64,
+    /// Traces that were lost.
+    pub traces_dropped: u64,
     /// Memory that the process holds, in octets, where the system tells.
     pub resident_bytes: Option<u64>,
 }
@@ -53,6 +55,7 @@ impl Telemetry {
             cache_misses: totals.misses(),
             by_source: Source::ALL.map(|source| (source, totals.durations(source).count())),
             query_log_dropped: self.query_log().dropped(),
+            traces_dropped: self.traces().dropped(),
             resident_bytes: process::resident_memory(),
         }
     }

@@ -113,6 +113,7 @@ impl Inside {
             },
             "cache": self.cache(&tally, &in_force.settings),
             "query_log_dropped": tally.query_log_dropped,
+            "traces_dropped": tally.traces_dropped,
             "groups": self.groups(&in_force.settings),
             "upstreams": self.core.upstreams().iter().map(|one| upstream(one, now)).collect::<Vec<_>>(),
             "warnings": self.warnings(&in_force, &tally),
@@ -201,6 +202,9 @@ impl Inside {
         }
         if tally.query_log_dropped > 0 {
             warn("query_log", format!("{} lines of the query log were lost", tally.query_log_dropped));
+        }
+        if tally.traces_dropped > 0 {
+            warn("traces", format!("{} traces were lost", tally.traces_dropped));
         }
         for notice in &in_force.settings.notices {
             warn("notice", notice.clone());

@@ -61,6 +61,14 @@ pub struct Intake {
     counts: Arc<Counts>,
 }
 
+#[cfg(all(test, feature = "otel"))]
+impl Intake {
+    /// Takes a trace that waits.
+    pub(crate) fn next_now(&mut self) -> Option<EndedFlight> {
+        self.queue.try_recv().ok()
+    }
+}
+
 impl Traces {
     /// Decides whether a flight that begins leaves a trace, and begins to keep its facts.
     pub fn begin(&self) -> Option<Box<FlightFacts>> {
