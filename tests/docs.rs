@@ -13,7 +13,7 @@ use veildns::config::keys::KEYS;
 use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 19] = [
+const TEXTS: [&str; 20] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
@@ -29,6 +29,7 @@ const TEXTS: [&str; 19] = [
     "docs/resilience.md",
     "docs/router.md",
     "docs/threat-model.md",
+    "docs/tracing.md",
     "docs/troubleshooting.md",
     "docs/untrusted-network.md",
     "packaging/README.md",

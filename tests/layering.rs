@@ -53,6 +53,8 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
         "output for programs, and what outlives a restart",
     ),
     ("prometheus_client", &["telemetry/"], "metrics leave by the exporter"),
+    ("opentelemetry_proto", &["telemetry/traces/"], "how a trace looks is known in one place"),
+    ("prost", &["telemetry/traces/"], "the encoding of that one protocol"),
     ("h2", &["transport/"], "the wire of one transport"),
     ("hyper", &["transport/", "telemetry/"], "the wire of one transport; the metrics page"),
     ("hyper_rustls", &["transport/"], "the wire of one transport"),

@@ -27,6 +27,8 @@ use veildns::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
 use veildns::resolver::{Resolver, Step};
 use veildns::telemetry::counters::{Block, Telemetry};
 use veildns::telemetry::outcome::{QueryDetail, Source, record};
+#[cfg(feature = "otel")]
+use veildns::telemetry::traces::Intake;
 use veildns::transport::{Exchange, Handshake, Received, Transport};
 use veildns::upstream::Upstream;
 use veildns::upstream::group::Group;
@@ -69,6 +71,13 @@ impl Inside {
         let resolver = Resolver::new(snapshot, Arc::clone(&cache), Arc::clone(&telemetry));
         let block = telemetry.block();
         Self { resolver, cache, telemetry, block, sink: Arc::default(), now }
+    }
+
+    /// Makes every miss leave a trace, as long as what it returns is kept: a queue for so many that nobody empties.
+    #[cfg(feature = "otel")]
+    pub fn trace(&self, queue: usize) -> Intake {
+        let settings = from_text("[otel]\ntraces = true", Path::new(".")).unwrap();
+        self.telemetry.traces().open(&settings.traces.unwrap(), queue)
     }
 
     /// Does with a message what the UDP loop does; returns the length of the reply, None for a miss.
