@@ -49,9 +49,11 @@ impl Flight {
 
     /// Notes that an attempt failed.
     pub(super) fn note_failure(&mut self, attempt: &Attempt, error: &TransportError, now: Instant) {
-        let result = match error {
-            TransportError::Mismatch(fault) => AttemptResult::Invalid(*fault),
-            error => AttemptResult::Failed(error.label()),
+        // As it is counted: the transport saw it, but it is an answer that broke a rule.
+        let result = if let TransportError::Mismatch(fault) = error {
+            AttemptResult::Invalid(*fault)
+        } else {
+            AttemptResult::Failed(error.label())
         };
         self.note_message(attempt, None, result, now);
     }
