@@ -7,6 +7,7 @@ use crate::telemetry::counters::Telemetry;
 #[cfg(feature = "otel")]
 use crate::telemetry::traces::sender::{self, Dial};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -20,8 +21,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) struct TraceExport {
     /// What it was started with: the settings, and the length of its queue.
     current: Option<(TraceSettings, usize)>,
-    /// Hears when it has ended.
-    ended: Option<Receiver<()>>,
+    /// Hears when it has ended. The lock is never contended: it makes the gateway one that threads may share.
+    ended: Option<Mutex<Receiver<()>>>,
 }
 
 impl TraceExport {
@@ -63,7 +64,7 @@ impl TraceExport {
             },
             control,
         );
-        self.ended = Some(ended);
+        self.ended = Some(Mutex::new(ended));
     }
 
     /// Does nothing: in a build without OpenTelemetry no settings ask for it (`config::otel`).
@@ -75,6 +76,7 @@ impl TraceExport {
     pub(super) fn finish(self, telemetry: &Telemetry) {
         telemetry.traces().close();
         let Some(ended) = self.ended else { return };
+        let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout) {
             warn!("the last traces could not be sent in time");
         }
