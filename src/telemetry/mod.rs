@@ -3,6 +3,7 @@
 pub mod bounds;
 pub mod counters;
 pub mod export;
+pub mod exposition;
 mod histogram;
 pub mod logging;
 pub mod outcome;

@@ -4,6 +4,7 @@
 use super::bounds::{Bound, BoundReading, Bounds};
 use super::counters::{RcodeClass, TRANSPORTS, Telemetry, Totals, UpstreamCounters};
 use super::export::{Readings, UpstreamReading};
+use super::exposition::{Format, in_prometheus_format};
 use super::histogram::Reading;
 use super::outcome::Source;
 use super::process;
@@ -14,29 +15,9 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
-
-/// What the page is written in. They differ in the names of families alone: every line with a value is the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-    /// The text format of Prometheus, 0.0.4.
-    Prometheus,
-}
-
-impl Format {
-    /// Returns what the page is called in HTTP.
-    pub(super) fn content_type(self) -> &'static str {
-        match self {
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-        }
-    }
-}
 
 /// Writes the page.
 ///
@@ -59,40 +40,6 @@ pub fn text(telemetry: &Telemetry, readings: Readings, format: Format) -> Result
         Format::OpenMetrics => page,
         Format::Prometheus => in_prometheus_format(&page),
     })
-}
-
-/// Rewrites a page of OpenMetrics: families have the names of their samples, there are no infos and units, and no end.
-fn in_prometheus_format(page: &str) -> String {
-    let mut kinds = HashMap::new();
-    for line in page.lines() {
-        if let Some((family, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            kinds.insert(family, kind);
-        }
-    }
-    let named = |family: &str| match kinds.get(family).copied() {
-        Some("counter") => (format!("{family}_total"), "counter"),
-        Some("info") => (format!("{family}_info"), "gauge"),
-        Some("unknown") | None => (family.to_owned(), "untyped"),
-        Some(kind) => (family.to_owned(), kind),
-    };
-    let mut text = String::with_capacity(page.len());
-    for line in page.lines() {
-        let mut words = line.splitn(4, ' ');
-        let rewritten = match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some("HELP"), Some(family), help) => {
-                format!("# HELP {} {}", named(family).0, help.unwrap_or_default())
-            }
-            (Some("#"), Some("TYPE"), Some(family), _) => {
-                let (name, kind) = named(family);
-                format!("# TYPE {name} {kind}")
-            }
-            (Some("#"), ..) => continue,
-            _ => line.to_owned(),
-        };
-        text.push_str(&rewritten);
-        text.push('\n');
-    }
-    text
 }
 
 /// Everything that the page shows, at one moment.
