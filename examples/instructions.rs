@@ -25,11 +25,13 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(work), Some(Ok(times))) = (arguments.next(), arguments.next().map(|times| times.parse()))
     else {
-        panic!("usage: instructions hit|miss|mux|doh-request TIMES");
+        panic!("usage: instructions hit|miss|miss-traced|mux|doh-request TIMES");
     };
     match work.as_str() {
         "hit" => hits(times),
         "miss" => misses(times),
+        #[cfg(feature = "otel")]
+        "miss-traced" => traced_misses(times),
         "mux" => id_table(times),
         "doh-request" => requests(times),
         _ => panic!("no such work: {work}"),
@@ -52,6 +54,15 @@ fn hits(times: usize) {
 fn misses(times: usize) {
     let inside = Inside::new("64MiB");
     let new = queries("new", 20_000);
+    inside.fill(&new[..times.min(new.len())]);
+}
+
+/// The same while each leaves a trace: what the driver does for it. Spans are made and sent by another thread.
+#[cfg(feature = "otel")]
+fn traced_misses(times: usize) {
+    let inside = Inside::new("64MiB");
+    let new = queries("new", 20_000);
+    let _intake = inside.trace(new.len());
     inside.fill(&new[..times.min(new.len())]);
 }
 

@@ -30,6 +30,7 @@ const TEXTS: [&str; 20] = [
     "docs/resilience.md",
     "docs/router.md",
     "docs/threat-model.md",
+    "docs/tracing.md",
     "docs/troubleshooting.md",
     "docs/untrusted-network.md",
     "packaging/README.md",

@@ -30,6 +30,8 @@ use veildns::telemetry::counters::{Block, Telemetry};
 use veildns::telemetry::dnstap::Occasion;
 use veildns::telemetry::dnstap::event::{Parties, Protocol};
 use veildns::telemetry::outcome::{QueryDetail, Source, record};
+#[cfg(feature = "otel")]
+use veildns::telemetry::traces::Intake;
 use veildns::transport::{Exchange, Handshake, Received, Transport};
 use veildns::upstream::Upstream;
 use veildns::upstream::group::Group;
@@ -72,6 +74,13 @@ impl Inside {
         let resolver = Resolver::new(snapshot, Arc::clone(&cache), Arc::clone(&telemetry));
         let block = telemetry.block();
         Self { resolver, cache, telemetry, block, sink: Arc::default(), now }
+    }
+
+    /// Makes every miss leave a trace, as long as what it returns is kept: a queue for so many that nobody empties.
+    #[cfg(feature = "otel")]
+    pub fn trace(&self, queue: usize) -> Intake {
+        let settings = from_text("[otel]\ntraces = true", Path::new(".")).unwrap();
+        self.telemetry.traces().open(&settings.traces.unwrap(), queue)
     }
 
     /// Does with a message what the UDP loop does; returns the length of the reply, None for a miss.
@@ -188,7 +197,7 @@ struct Prompt;
 impl Transport for Prompt {
     fn submit(&self, exchange: Exchange) {
         let message = answer(&exchange.query);
-        exchange.ticket.complete(Ok(Received { message, age_secs: 0 }));
+        exchange.ticket.complete(Ok(Received { message, age_secs: 0, sent_at: None }));
     }
 
     fn warm(&self) {}

@@ -5,10 +5,12 @@ pub mod error;
 mod gauges;
 mod origins;
 mod state;
+mod traces;
 
 use self::core::Core;
 use self::error::StartError;
 use self::gauges::GaugeReader;
+use self::traces::TraceExport;
 use crate::config::settings::Settings;
 use crate::listener::Context;
 use crate::listener::admission::AccessList;
@@ -42,6 +44,8 @@ pub struct Gateway {
     ready: Arc<AtomicBool>,
     /// Stops the metrics page; with the address it was asked to listen on and the one it got.
     metrics: Option<MetricsPage>,
+    /// Sends traces.
+    traces: TraceExport,
     /// Tasks of the control runtime: told to end, not waited for, since nobody polls them while we stop.
     pages: TaskTracker,
     /// Where the gateway listens.
@@ -119,11 +123,13 @@ impl Gateway {
             settings,
             ready: Arc::new(AtomicBool::new(false)),
             metrics: None,
+            traces: TraceExport::default(),
             pages: TaskTracker::new(),
             report,
             sharing,
         };
         gateway.metrics = gateway.serve_metrics(gateway.settings.metrics, control)?;
+        gateway.follow_traces(control);
         // From now on the ports are ours alone: a reload is told when one is taken.
         gateway.sharing = Sharing::Nobody;
         gateway.ready.store(true, Ordering::Release);
@@ -179,9 +185,15 @@ impl Gateway {
         }
         let needs_restart = needs_restart(&self.settings, &settings);
         self.settings = settings;
+        self.follow_traces(control);
         let skipped = report.skipped.clone();
         self.report = report;
         Ok(ReloadReport { needs_restart, skipped })
+    }
+
+    /// Sends traces as the settings in force say.
+    fn follow_traces(&mut self, control: &Handle) {
+        self.traces.follow(&self.settings, self.core.telemetry(), (&self.pages, control));
     }
 
     /// Returns the page to put in place of the present one; None when it stays.
@@ -237,11 +249,12 @@ impl Gateway {
     }
 
     /// Ends everything: connections to servers are closed properly, threads end. Blocks, `limit` at most for clients'
-    /// TCP connections and as much for the servers'.
+    /// TCP connections and as much for the servers', and a few seconds for the last traces.
     pub fn stop(self, limit: Duration) {
         let deadline = crate::clock::now() + limit;
         self.workers.stop_accepting();
         self.core.stop(limit);
+        self.traces.finish(self.core.telemetry());
         drop(self.metrics);
         self.workers.join(deadline);
     }

@@ -181,7 +181,7 @@ fn without_path(scheme: &'static str, path: &str) -> Result<(), UrlError> {
 }
 
 /// Reads host and port.
-fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), UrlError> {
+pub(crate) fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), UrlError> {
     if authority.contains('@') {
         return Err(UrlError::UserInfo);
     }

@@ -4,6 +4,7 @@
 use super::document::{Node, Table, Text};
 use super::error::{Fault, Faults};
 use super::groups;
+use super::otel;
 use super::section::Section;
 use super::servers::Servers;
 use super::settings::dnstap::{Collector, DnstapSettings, MessageKind, MessageKinds};
@@ -40,6 +41,7 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
     let access = read_access(&root.child("access"), &listen, faults, &mut notices);
     let privacy = read_privacy(&root.child("privacy"), faults, &mut notices);
     let dnstap = read_dnstap(&root.child("dnstap"), texts, faults, &mut notices);
+    let traces = otel::read(&root.child("otel"), faults, &mut notices);
     Settings {
         workers: root
             .read("workers", faults, |node| values::count(node, 1..=1024))
@@ -62,6 +64,7 @@ pub(crate) fn resolve(root: &Table, texts: &[Text], origin: Origin, faults: &mut
         log: read_log(&root.child("log"), texts, faults),
         dnstap,
         metrics: read_metrics(&root.child("metrics"), &listen, faults),
+        traces,
         control: read_control(&root.child("control"), texts, faults),
         origin,
         files: Vec::new(),
@@ -340,6 +343,7 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
         refresh_inflight: count("refresh_inflight", faults, usual.refresh_inflight),
         query_log_queue: count("query_log_queue", faults, usual.query_log_queue),
         dnstap_queue: size("dnstap_queue", faults, usual.dnstap_queue),
+        trace_queue: count("trace_queue", faults, usual.trace_queue),
         drain_timeout: time("drain_timeout", faults, usual.drain_timeout),
     }
 }

@@ -1,6 +1,7 @@
 //! One page for people: what a configuration would run. What is *not* here: anything a program should read.
 
 use super::endpoint;
+use super::otel;
 use super::settings::dnstap::{DnstapSettings, MessageKind};
 use super::settings::{
     ClientSubnet, ControlSocket, GroupSpec, Host, Listen, LogSettings, Origin, QueryClients, QueryLog,
@@ -62,6 +63,7 @@ pub fn summary(settings: &Settings) -> String {
             None => "off".to_owned(),
         },
     );
+    page.entry("traces", otel::show(settings.traces.as_ref()));
     page.entry(
         "control",
         match &settings.control {

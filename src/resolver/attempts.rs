@@ -13,6 +13,7 @@ use crate::config::settings::dnstap::MessageKind;
 use crate::policy::Verdict;
 use crate::telemetry::dnstap::event::{Parties, Protocol};
 use crate::telemetry::dnstap::{Dnstap, Occasion};
+use crate::telemetry::traces::facts::{AttemptResult, Kept};
 use crate::transport::{CompletionSink, Exchange, Received, Ticket, TransportError};
 use crate::upstream::retry::{Retry, after_rcode, after_transport, is_dnssec};
 use crate::upstream::{Sample, Upstream};
@@ -36,7 +37,7 @@ pub(super) enum Reason {
 /// An attempt whose completion has come.
 pub(super) struct Attempt {
     /// Which one of its flight's.
-    number: usize,
+    pub(super) number: usize,
     /// Place of the server in its group.
     pub(super) server: usize,
     /// The server.
@@ -44,7 +45,7 @@ pub(super) struct Attempt {
     /// When it was asked.
     asked_at: Instant,
     /// Its time was up before, and counted then.
-    late: bool,
+    pub(super) late: bool,
     /// The certificate's dates were overlooked for it.
     pub(super) overlooking_dates: bool,
 }
@@ -74,6 +75,7 @@ impl Flights {
         if reason == Reason::Slow {
             upstream.counters().hedged();
         }
+        flight.note_attempt(&upstream, reason, now);
         let id = ticket_id(FlightId { slot, generation }, number);
         let exchange = Exchange {
             query: flight.query.clone(),
@@ -153,18 +155,20 @@ impl Flights {
             *sent = Sent { at: now, state: SentState::Doubted, ..*sent };
             self.go_on(id.slot, Reason::Unanswered, now);
         }
-        if let Some(flight) = self.flight(id.slot) {
+        if let Some(flight) = self.flight_mut(id.slot) {
             flight.charge_repetition(number, now);
+            flight.note_repetition(number);
         }
     }
 
     /// Takes an exchange that failed.
     fn failed(&mut self, slot: u32, attempt: &Attempt, error: TransportError, now: Instant) {
         attempt.learn_failure(&error, now);
-        if !attempt.late
-            && let Some(flight) = self.flight_mut(slot)
-        {
-            flight.causes.push((attempt.server, Cause::Transport(error)));
+        if let Some(flight) = self.flight_mut(slot) {
+            flight.note_failure(attempt, &error, now);
+            if !attempt.late {
+                flight.causes.push((attempt.server, Cause::Transport(error)));
+            }
         }
         self.go_on(slot, Reason::Unanswered, now);
     }
@@ -181,15 +185,17 @@ impl Flights {
     /// Takes a message: checks it, and ends the flight with it or goes on.
     fn received(&mut self, slot: u32, attempt: &Attempt, received: Received, now: Instant) {
         let server = attempt.server;
+        let Received { message, age_secs, sent_at } = received;
         let Some(flight) = self.flight_mut(slot) else { return };
         let Some(asked) = flight.asked(server) else { return };
-        let checked = asked.check(received.message);
+        let checked = asked.check(message);
         let response =
             checked.as_ref().map_err(|fault| *fault).and_then(|message| ResponseRef::parse(message));
         let response = match response {
             Ok(response) => response,
             Err(fault) => {
                 attempt.learn_fault(fault, now);
+                flight.note_message(attempt, sent_at, AttemptResult::Invalid(fault), now);
                 flight.causes.push((server, Cause::Invalid(fault)));
                 return self.go_on(slot, Reason::Unanswered, now);
             }
@@ -202,14 +208,16 @@ impl Flights {
         let retry = after_rcode(response.rcode(), response.ede().is_some_and(|(code, _)| is_dnssec(code)));
         match retry {
             Retry::No => {
+                flight.note_message(attempt, sent_at, AttemptResult::Answered(response.rcode()), now);
                 if flight.hedge == Hedge::Made(attempt.number) {
                     attempt.upstream.counters().hedge_won();
                 }
-                let ending = self.judge((slot, server), &response, received.age_secs, now);
+                let ending = self.judge((slot, server), &response, age_secs, now);
                 self.end(slot, ending, now);
             }
             Retry::Other => {
                 let answer = asked.keep(&response);
+                flight.note_message(attempt, sent_at, AttemptResult::Answered(response.rcode()), now);
                 flight.causes.push((server, Cause::Rcode(response.rcode())));
                 flight.fallback.get_or_insert((answer, server));
                 self.go_on(slot, Reason::NoResult, now);
@@ -219,7 +227,7 @@ impl Flights {
 
     /// Stages 12 and 13: the answer-side rules, then the cache.
     fn judge(
-        &self,
+        &mut self,
         (slot, server): (u32, usize),
         response: &ResponseRef<'_>,
         age_secs: u32,
@@ -234,6 +242,7 @@ impl Flights {
             Verdict::Refuse(rcode, ede) => {
                 let refusal = StoredAnswer::failure(&key.question, rcode, Some(ede.code));
                 self.cache().store_failure(&key, refusal, now);
+                self.note_kept(slot, Kept::Failure);
                 return Ending::Refused { rcode, ede };
             }
             Verdict::Drop => return Ending::Failed(Failure::Stopping),
@@ -241,9 +250,12 @@ impl Flights {
         let answer = asked.keep(response);
         // An answer for one network is nobody else's (RFC 7871 §7.3.1). The network that we named is part of the key.
         let is_ours = response.ecs_scope().is_none_or(|scope| scope == 0) || flight.names_network;
+        if !is_ours {
+            return Ending::Answer { answer, server };
+        }
         let origin = flight.server(server).map(|server| server.origin()).unwrap_or_default();
-        let provenance = Provenance { origin, age_secs };
-        let answer = if is_ours { self.cache().store(&key, answer, provenance, now) } else { answer };
+        let answer = self.cache().store(&key, answer, Provenance { origin, age_secs }, now);
+        self.note_kept(slot, Kept::Answer);
         Ending::Answer { answer, server }
     }
 }

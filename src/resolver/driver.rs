@@ -31,9 +31,11 @@ pub(super) async fn drive(mut flights: Flights, inbox: Arc<Inbox>, cancel: Cance
             inbox.take(&mut work, Waker::noop());
             flights.turn(&mut work, now);
             flights.end_all(now);
+            flights.hand_over_traces(crate::clock::now);
             return;
         }
         flights.turn(&mut work, now);
+        flights.hand_over_traces(crate::clock::now);
         alarm.set(flights.next_at());
     }
 }

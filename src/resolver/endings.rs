@@ -7,6 +7,7 @@ use super::waiter::{ReplyNote, Waiter};
 use super::{STALE_TTL_SECS, stale_ede};
 use crate::cache::key::KeyRef;
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source};
+use crate::telemetry::traces::facts::Kept;
 use crate::wire::ede::Ede;
 use crate::wire::header::Rcode;
 use crate::wire::query::QueryRef;
@@ -53,51 +54,67 @@ impl Flights {
         let waiters = std::mem::take(&mut flight.waiters);
         let ending = Ending::Stale(answer);
         for (waiter, _permit) in waiters {
-            self.reply(&waiter, &ending, None, now);
+            let outcome = self.reply(&waiter, &ending, None, now);
+            if let Some(flight) = self.flight_mut(slot) {
+                flight.note_reply(&waiter, outcome, now);
+            }
         }
     }
 
     /// Ends a flight: replies to all who wait, remembers a failure, frees the slot.
     pub(super) fn end(&mut self, slot: u32, ending: Ending, now: Instant) {
         let Some((id, mut flight)) = self.take(slot) else { return };
-        self.remember(&flight, &ending, now);
-        for (waiter, _permit) in std::mem::take(&mut flight.waiters) {
-            self.reply(&waiter, &ending, Some(&flight), now);
+        if self.remember(&flight, &ending, now) {
+            flight.note_kept(Kept::Failure);
         }
+        for (waiter, _permit) in std::mem::take(&mut flight.waiters) {
+            let outcome = self.reply(&waiter, &ending, Some(&flight), now);
+            flight.note_reply(&waiter, outcome, now);
+        }
+        self.collect_facts(&mut flight, now);
         if flight.is_waiting() {
             self.keep_for_stragglers(id, flight);
         }
     }
 
     /// Keeps a failure for a few seconds, so that a name that cannot be resolved does not hammer the servers (RFC 9520).
-    /// One that a stale answer helped out of counts too: the next client gets that at once (RFC 8767 §5).
-    fn remember(&self, flight: &Flight, ending: &Ending, now: Instant) {
-        let Some(key) = flight.key() else { return };
+    /// One that a stale answer helped out of counts too: the next client gets that at once (RFC 8767 §5). True when there was one
+    /// to keep.
+    fn remember(&self, flight: &Flight, ending: &Ending, now: Instant) -> bool {
+        let Some(key) = flight.key() else { return false };
         match ending {
             Ending::Failed(failure) => self.remember_failure(&key, failure, flight, now),
             Ending::Stale(_) => self.remember_failure(&key, &flight.failure(), flight, now),
             Ending::Answer { answer, .. } if !is_cacheable_answer(answer.rcode()) => {
                 self.cache().store_failure(&key, answer.clone(), now);
+                true
             }
-            Ending::Answer { .. } | Ending::Undated { .. } | Ending::Refused { .. } => {}
+            Ending::Answer { .. } | Ending::Undated { .. } | Ending::Refused { .. } => false,
         }
     }
 
     /// Keeps the reply to a failure, if the failure is not our own and the servers in force are those that failed.
-    fn remember_failure(&self, key: &KeyRef<'_>, failure: &Failure, flight: &Flight, now: Instant) {
+    fn remember_failure(&self, key: &KeyRef<'_>, failure: &Failure, flight: &Flight, now: Instant) -> bool {
         if !failure.is_cacheable() || flight.snapshot.is_superseded() {
-            return;
+            return false;
         }
         let kept = StoredAnswer::failure(&key.question, failure.rcode(), Some(failure.ede().code));
         self.cache().store_failure(key, kept, now);
         if let Some(entry) = flight.entry() {
             entry.failed();
         }
+        true
     }
 
-    /// Renders one reply into the outbox and records the query.
-    pub(super) fn reply(&mut self, waiter: &Waiter, ending: &Ending, flight: Option<&Flight>, now: Instant) {
-        let Ok(query) = QueryRef::parse(&waiter.query) else { return };
+    /// Renders one reply into the outbox and records the query. Returns what was recorded.
+    pub(super) fn reply(
+        &mut self,
+        waiter: &Waiter,
+        ending: &Ending,
+        flight: Option<&Flight>,
+        now: Instant,
+    ) -> Option<Outcome> {
+        let query = QueryRef::parse(&waiter.query).ok()?;
         let limit = query.reply_limit(waiter.transport);
         let mut ede = None;
         let (source, rcode) = match ending {
@@ -146,6 +163,7 @@ impl Flights {
             upstream: upstream.map(|upstream| upstream.name()),
         };
         self.record(&outcome, &detail);
+        Some(outcome)
     }
 }
 

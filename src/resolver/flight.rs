@@ -15,6 +15,7 @@ use super::snapshot::{GroupEntry, Snapshot};
 use super::validate::Asked;
 use super::waiter::Waiter;
 use crate::cache::key::{KeyRef, Variant};
+use crate::telemetry::traces::facts::FlightFacts;
 use crate::upstream::Upstream;
 use crate::upstream::group::Attempts;
 use crate::wire::question::QuestionRef;
@@ -65,6 +66,8 @@ pub(super) struct Flight {
     pub(super) deadline: Instant,
     /// Nobody waited when it began: it counts against the refreshes.
     pub(super) is_refresh: bool,
+    /// What is kept of it for its trace, if it leaves one.
+    pub(super) facts: Option<Box<FlightFacts>>,
 }
 
 /// One attempt.

@@ -19,6 +19,8 @@ use crate::telemetry::bounds::Bound;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::dnstap::Dnstap;
 use crate::telemetry::outcome::{Outcome, QueryDetail, record};
+use crate::telemetry::traces::Traces;
+use crate::telemetry::traces::facts::EndedFlight;
 use crate::transport::CompletionSink;
 use crate::upstream::group::Attempts;
 use crate::wire::query::{QueryRef, SubnetOption, UpstreamQuery};
@@ -63,6 +65,8 @@ pub(super) struct Flights {
     due: Vec<FlightId>,
     /// Replies of this wake-up.
     outbox: Outbox,
+    /// Flights that ended in this wake-up and leave a trace.
+    ended: Vec<EndedFlight>,
     /// Flights that nobody waits for.
     refreshing: usize,
     /// This lane's share of `cache.refresh_inflight` is one part in so many.
@@ -90,6 +94,7 @@ impl Flights {
             deadlines: Deadlines::new(now),
             due: Vec::new(),
             outbox: Outbox::default(),
+            ended: Vec::new(),
             refreshing: 0,
             lanes: resolver.inboxes.len(),
             lane,
@@ -200,10 +205,14 @@ impl Flights {
         if full {
             self.telemetry.bounds().reached(Bound::WaitersPerFlight);
         }
-        match stale {
-            Some(answer) => self.reply(&waiter, &Ending::Stale(answer), None, now),
-            None if full => self.reply(&waiter, &Ending::Failed(Failure::TooManyWaiters), None, now),
-            None => flight.waiters.push((waiter, permit)),
+        let ending = match stale {
+            Some(answer) => Ending::Stale(answer),
+            None if full => Ending::Failed(Failure::TooManyWaiters),
+            None => return flight.waiters.push((waiter, permit)),
+        };
+        let outcome = self.reply(&waiter, &ending, None, now);
+        if let Some(flight) = self.flight_mut(slot) {
+            flight.note_reply(&waiter, outcome, now);
         }
     }
 
@@ -244,6 +253,7 @@ impl Flights {
             started: now,
             deadline,
             is_refresh: false,
+            facts: self.telemetry.traces().begin(),
         })
     }
 
@@ -380,6 +390,28 @@ impl Flights {
     /// Returns what everything is counted in.
     pub(super) fn telemetry(&self) -> Arc<Telemetry> {
         Arc::clone(&self.telemetry)
+    }
+
+    /// Adds a flight that has ended and leaves a trace.
+    pub(super) fn add_trace(&mut self, flight: EndedFlight) {
+        self.ended.push(flight);
+    }
+
+    /// Hands over the traces of flights that ended in the latest turn, whose replies have left by `now`. The time is asked for
+    /// only when there are some.
+    pub(super) fn hand_over_traces(&mut self, now: impl FnOnce() -> Instant) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let told = now();
+        for flight in self.ended.drain(..) {
+            self.telemetry.traces().send(EndedFlight { told, ..flight });
+        }
+    }
+
+    /// Returns where traces go.
+    pub(super) fn traces(&self) -> &Traces {
+        self.telemetry.traces()
     }
 
     /// Counts and logs a finished query.

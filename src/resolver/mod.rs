@@ -11,6 +11,7 @@ mod attempts;
 mod deadlines;
 mod driver;
 mod endings;
+mod facts;
 mod failure;
 mod flight;
 mod flights;

@@ -6,6 +6,7 @@ use super::dnstap::Dnstap;
 use super::histogram::{Histogram, Reading};
 use super::outcome::{Outcome, Source};
 use super::query_log::{QueryLogSlot, Target};
+use super::traces::Traces;
 use crate::config::settings::{LogSettings, QueryLog};
 use crate::wire::ede::EdeCode;
 use crate::wire::header::Rcode;
@@ -30,6 +31,8 @@ pub struct Telemetry {
     query_log: QueryLogSlot,
     /// Events for a collector, if there is one.
     dnstap: Dnstap,
+    /// Traces, if they are on.
+    traces: Traces,
     /// When this was made, which is when the process began to matter.
     started: SystemTime,
 }
@@ -43,6 +46,7 @@ impl Telemetry {
             bounds: Arc::default(),
             query_log: QueryLogSlot::default(),
             dnstap: Dnstap::default(),
+            traces: Traces::default(),
             started: crate::clock::wall(),
         })
     }
@@ -97,6 +101,11 @@ impl Telemetry {
     /// Returns the counts of bounds that were reached.
     pub fn bounds(&self) -> &Arc<Bounds> {
         &self.bounds
+    }
+
+    /// Returns where traces go.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Returns the place of the query log.

@@ -3,7 +3,8 @@
 
 use super::bounds::BoundReading;
 use super::counters::Telemetry;
-use super::page::{self, Format};
+use super::exposition::Format;
+use super::page;
 use super::throttle::Throttle;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};

@@ -4,6 +4,7 @@
 use super::bounds::{Bound, BoundReading, Bounds};
 use super::counters::{RcodeClass, TRANSPORTS, Telemetry, Totals, UpstreamCounters};
 use super::export::{Readings, UpstreamReading};
+use super::exposition::{Format, in_prometheus_format};
 use super::outcome::Source;
 use super::process;
 use super::sample::{counter, histogram, labelled, optional_gauge};
@@ -12,29 +13,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
-
-/// What the page is written in. They differ in the names of families alone: every line with a value is the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-    /// The text format of Prometheus, 0.0.4.
-    Prometheus,
-}
-
-impl Format {
-    /// Returns what the page is called in HTTP.
-    pub(super) fn content_type(self) -> &'static str {
-        match self {
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-        }
-    }
-}
 
 /// Writes the page.
 ///
@@ -49,6 +30,7 @@ pub fn text(telemetry: &Telemetry, readings: Readings, format: Format) -> Result
         dropped: telemetry.query_log().dropped(),
         dnstap_dropped: telemetry.dnstap().dropped(),
         dnstap_connected: telemetry.dnstap().is_connected(),
+        traces: [telemetry.traces().sent(), telemetry.traces().dropped()],
         started: telemetry.started().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         readings,
     }));
@@ -58,40 +40,6 @@ pub fn text(telemetry: &Telemetry, readings: Readings, format: Format) -> Result
         Format::OpenMetrics => page,
         Format::Prometheus => in_prometheus_format(&page),
     })
-}
-
-/// Rewrites a page of OpenMetrics: families have the names of their samples, there are no infos and units, and no end.
-fn in_prometheus_format(page: &str) -> String {
-    let mut kinds = HashMap::new();
-    for line in page.lines() {
-        if let Some((family, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            kinds.insert(family, kind);
-        }
-    }
-    let named = |family: &str| match kinds.get(family).copied() {
-        Some("counter") => (format!("{family}_total"), "counter"),
-        Some("info") => (format!("{family}_info"), "gauge"),
-        Some("unknown") | None => (family.to_owned(), "untyped"),
-        Some(kind) => (family.to_owned(), kind),
-    };
-    let mut text = String::with_capacity(page.len());
-    for line in page.lines() {
-        let mut words = line.splitn(4, ' ');
-        let rewritten = match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some("HELP"), Some(family), help) => {
-                format!("# HELP {} {}", named(family).0, help.unwrap_or_default())
-            }
-            (Some("#"), Some("TYPE"), Some(family), _) => {
-                let (name, kind) = named(family);
-                format!("# TYPE {name} {kind}")
-            }
-            (Some("#"), ..) => continue,
-            _ => line.to_owned(),
-        };
-        text.push_str(&rewritten);
-        text.push('\n');
-    }
-    text
 }
 
 /// Everything that the page shows, at one moment.
@@ -109,6 +57,8 @@ struct Page {
     dnstap_dropped: u64,
     /// True while a collector takes events.
     dnstap_connected: bool,
+    /// Traces that the collector took, and those that were lost.
+    traces: [u64; 2],
     /// When the process began, in seconds since 1970.
     started: f64,
     /// What other layers said.
@@ -331,6 +281,20 @@ static METRICS: &[Metric] = &[
         unit: None,
         help: "1 while a collector of dnstap takes events, else 0.",
         write: |page, out| out.encode_gauge(&u64::from(page.dnstap_connected)),
+    },
+    Metric {
+        name: "veildns_traces_sent",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Traces that the collector took: one for each flight, whatever the number of clients that waited for it.",
+        write: |page, out| counter(out, page.traces[0]),
+    },
+    Metric {
+        name: "veildns_traces_dropped",
+        kind: MetricType::Counter,
+        unit: None,
+        help: "Traces that were lost: their queue was full, or the collector did not take them.",
+        write: |page, out| counter(out, page.traces[1]),
     },
     Metric {
         name: "veildns_build",
@@ -650,6 +614,8 @@ mod tests {
             ("veildns_dates_overlooked_total", &[("upstream", "quad9")], 0.0),
             ("veildns_plaintext_queries_total", &[], 0.0),
             ("veildns_query_log_dropped_total", &[], 0.0),
+            ("veildns_traces_sent_total", &[], 0.0),
+            ("veildns_traces_dropped_total", &[], 0.0),
             ("veildns_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
             ("veildns_upstream_duration_seconds_count", &[("upstream", "quad9")], 1.0),
             ("veildns_query_duration_seconds_count", &[("source", "cache")], 2.0),

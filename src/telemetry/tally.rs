@@ -20,6 +20,8 @@ pub struct Tally {
     pub query_log_dropped: u64,
     /// Events that the collector of dnstap did not get.
     pub dnstap_dropped: u64,
+    /// Traces that were lost.
+    pub traces_dropped: u64,
     /// Memory that the process holds, in octets, where the system tells.
     pub resident_bytes: Option<u64>,
 }
@@ -56,6 +58,7 @@ impl Telemetry {
             by_source: Source::ALL.map(|source| (source, totals.durations(source).count())),
             query_log_dropped: self.query_log().dropped(),
             dnstap_dropped: self.dnstap().dropped(),
+            traces_dropped: self.traces().dropped(),
             resident_bytes: process::resident_memory(),
         }
     }

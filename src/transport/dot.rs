@@ -233,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.answered = true;
             self.outlet.answered();
         }
-        job.ticket.complete(Ok(Received { message, age_secs: 0 }));
+        job.ticket.complete(Ok(Received { message, age_secs: 0, sent_at: job.sent_at }));
     }
 
     /// Takes waiting jobs and writes them until there are no more or the stream takes no more; ready when it is broken.

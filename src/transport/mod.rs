@@ -120,6 +120,8 @@ pub struct Received {
     pub message: Bytes,
     /// HTTP `Age` (RFC 8484 §5.1), else 0.
     pub age_secs: u32,
+    /// When its query was written to the connection that it came by; None where that is not known.
+    pub sent_at: Option<Instant>,
 }
 
 /// One server over one protocol.
@@ -511,7 +513,7 @@ mod tests {
         let asking = exchange(hole.as_ref(), query("a.example"), deadline);
         let answering = async {
             let exchange = hole.kept.lock().unwrap().pop().unwrap();
-            exchange.ticket.complete(Ok(Received { message: exchange.query, age_secs: 7 }));
+            exchange.ticket.complete(Ok(Received { message: exchange.query, age_secs: 7, sent_at: None }));
         };
         let (outcome, ()) = tokio::join!(asking, answering);
         let received = outcome.unwrap();

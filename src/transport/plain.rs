@@ -141,12 +141,13 @@ impl Transport for UdpTransport {
 /// Asks over UDP, and over TCP when the answer did not fit. Connected sockets learn of a closed port at once.
 async fn ask(address: SocketAddr, exchange: Exchange, tcp: &dyn Transport, bounds: &Bounds) {
     let Exchange { query, deadline, ticket, lane } = exchange;
+    let sent_at = crate::clock::now();
     let answer = tokio::time::timeout_at(deadline.into(), answer(address, &query)).await;
     match answer {
         Ok(Ok(message)) if HeaderRef::parse(&message).is_some_and(|header| header.is_truncated()) => {
             tcp.submit(Exchange { query, deadline, ticket, lane });
         }
-        Ok(Ok(message)) => ticket.complete(Ok(Received { message, age_secs: 0 })),
+        Ok(Ok(message)) => ticket.complete(Ok(Received { message, age_secs: 0, sent_at: Some(sent_at) })),
         Ok(Err(error)) => {
             let error = TransportError::connecting(address, error);
             if matches!(error, TransportError::Exhausted { .. }) {

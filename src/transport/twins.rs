@@ -75,7 +75,7 @@ mod tests {
         [ticket, other]
     }
     fn answer() -> Result<Received, TransportError> {
-        Ok(Received { message: query("a.example"), age_secs: 0 })
+        Ok(Received { message: query("a.example"), age_secs: 0, sent_at: None })
     }
 
     #[tokio::test]

@@ -75,7 +75,7 @@ impl Fake {
     /// Answers the oldest query that was left without an answer.
     pub(crate) fn answer_kept(&self, message: Bytes) {
         let ticket = self.seen.lock().unwrap().kept.remove(0);
-        ticket.complete(Ok(Received { message, age_secs: 0 }));
+        ticket.complete(Ok(Received { message, age_secs: 0, sent_at: None }));
     }
 
     /// Says that the connection of every query without an answer has fallen silent.
@@ -107,7 +107,11 @@ impl Transport for Fake {
                 return;
             }
         }
-        exchange.ticket.complete(outcome.unwrap().map(|message| Received { message, age_secs: 0 }));
+        exchange.ticket.complete(outcome.unwrap().map(|message| Received {
+            message,
+            age_secs: 0,
+            sent_at: None,
+        }));
     }
     fn warm(&self) {}
     fn drain(&self) {}

@@ -152,11 +152,13 @@ impl Server {
         }
         match does {
             Does::Silent | Does::Unreachable => silence,
-            Does::Garbage => (at, Ok(Received { message: Bytes::from_static(&[0xFF; 40]), age_secs: 0 })),
+            Does::Garbage => {
+                (at, Ok(Received { message: Bytes::from_static(&[0xFF; 40]), age_secs: 0, sent_at: None }))
+            }
             Does::Fail(way) => (at, Err(failure(&way))),
             Does::Answer(answer) => {
                 let age_secs = u32::try_from(answer.age.as_secs()).unwrap();
-                (at, Ok(Received { message: write(&answer, query, message), age_secs }))
+                (at, Ok(Received { message: write(&answer, query, message), age_secs, sent_at: None }))
             }
         }
     }

@@ -17,8 +17,9 @@ use veildns::resolver::Step as Progress;
 use veildns::resolver::waiter::{ClientToken, ReplyBatch, ReplyNote, ReplySink, Waiter};
 use veildns::telemetry::counters::Telemetry;
 use veildns::telemetry::export::{Readings, UpstreamReading};
+use veildns::telemetry::exposition::Format;
 use veildns::telemetry::outcome::{QueryDetail, Source, record};
-use veildns::telemetry::page::{self, Format};
+use veildns::telemetry::page;
 use veildns::wire::query::{ClientTransport, QueryRef};
 
 /// How late what is awaited may be: the driver keeps deadlines in slots of 16 ms, of which the one that has begun and

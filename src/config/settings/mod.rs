@@ -4,6 +4,7 @@
 pub mod dnstap;
 
 use self::dnstap::DnstapSettings;
+use super::otel::TraceSettings;
 use crate::wire::name::Name;
 use crate::wire::question::RecordType;
 use ipnet::IpNet;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub dnstap: Option<DnstapSettings>,
     /// Where metrics and health are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Traces of queries that missed; `None`: none.
+    pub traces: Option<TraceSettings>,
     /// Where `veildns status` and its like reach the gateway; fixed at start.
     pub control: ControlSocket,
     /// What should be logged once at start or reload (a skipped built-in address is not among them: that shows at bind).
@@ -356,6 +359,8 @@ pub struct Limits {
     pub query_log_queue: usize,
     /// Octets of events waiting for the collector of dnstap.
     pub dnstap_queue: usize,
+    /// Traces waiting for the collector.
+    pub trace_queue: usize,
     /// Stop: how long waiting queries may take to end.
     pub drain_timeout: Duration,
 }
@@ -381,6 +386,7 @@ impl Default for Limits {
             refresh_inflight: 16,
             query_log_queue: 8192,
             dnstap_queue: 4 * 1024 * 1024,
+            trace_queue: 2048,
             drain_timeout: Duration::from_secs(5),
         }
     }

@@ -114,6 +114,7 @@ impl Inside {
             "cache": self.cache(&tally, &in_force.settings),
             "query_log_dropped": tally.query_log_dropped,
             "dnstap_dropped": tally.dnstap_dropped,
+            "traces_dropped": tally.traces_dropped,
             "groups": self.groups(&in_force.settings),
             "upstreams": self.core.upstreams().iter().map(|one| upstream(one, now)).collect::<Vec<_>>(),
             "warnings": self.warnings(&in_force, &tally),
@@ -205,6 +206,9 @@ impl Inside {
         }
         if tally.dnstap_dropped > 0 {
             warn("dnstap", format!("{} events did not reach the collector of dnstap", tally.dnstap_dropped));
+        }
+        if tally.traces_dropped > 0 {
+            warn("traces", format!("{} traces were lost", tally.traces_dropped));
         }
         for notice in &in_force.settings.notices {
             warn("notice", notice.clone());

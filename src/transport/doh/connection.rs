@@ -13,10 +13,10 @@ use super::meter::{Meter, Metered};
 use super::request::RequestTemplate;
 use super::response::{InFlight, Outcome, Refusals};
 use crate::clock;
-use crate::transport::TransportError;
 use crate::transport::idle::Closer;
 use crate::transport::pool::{self, Job, Outlet, Taken};
 use crate::transport::vigil::{Asks, Suspicion, Vigil};
+use crate::transport::{Received, TransportError};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -332,7 +332,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Outcome::Answered(received) => {
                     self.pulse.vigil.answered(job.latency(now));
                     self.note_answer();
-                    job.ticket.complete(Ok(received));
+                    job.ticket.complete(Ok(Received { sent_at: job.sent_at, ..received }));
                 }
                 Outcome::Failed(error) => job.ticket.complete(Err(error)),
                 Outcome::Refused => self.backlog.push_back(Waiting { job, refusals: Refusals::None }),

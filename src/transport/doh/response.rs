@@ -177,7 +177,7 @@ impl Body {
 
     /// Puts the result together.
     fn received(&self, message: Bytes) -> Received {
-        Received { message, age_secs: self.age_secs }
+        Received { message, age_secs: self.age_secs, sent_at: None }
     }
 }
 

@@ -1,13 +1,15 @@
 //! Public resolvers by name, so that `upstreams = ["quad9"]` is a whole configuration: names, fixed addresses (no
-//! look-up before the first query), what each filters, and which have ended. The rows are in `preset_data`. What is
+//! look-up before the first query), what each filters, and which have ended. The rows are in `rows`. What is
 //! *not* here: a server as the operator wants it (`servers`).
 //!
 //! A name alone means DNS over HTTPS where the resolver has it, else DNS over TLS; `NAME-doh` and `NAME-dot` mean
 //! that protocol.
 
-use super::preset_data::PRESETS;
+mod rows;
+
 use super::settings::{DohMethod, Endpoint, Host};
 use super::{endpoint, error};
+use rows::PRESETS;
 use std::net::IpAddr;
 
 /// A public resolver.

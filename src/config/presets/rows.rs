@@ -1,8 +1,8 @@
 //! The table of public resolvers. Checked against the lists of dnscrypt-resolvers (2026-07-24), AdGuard's knowledge
 //! base (2026-07-21) and the operators' pages on 2026-11-22; what no source says is left out. One row a resolver;
-//! the types and the look-up are in `presets`.
+//! the types and the look-up are in `super`.
 
-use super::presets::{Filter, Preset, PresetSite, Quirk};
+use super::{Filter, Preset, PresetSite, Quirk};
 
 /// A row about which nothing is known; the rows below say what is.
 const UNKNOWN: Preset = Preset {
