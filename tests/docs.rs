@@ -13,7 +13,7 @@ use veildns::config::keys::KEYS;
 use veildns::telemetry::bounds::Bound;
 
 /// The texts, from the root of the repository.
-const TEXTS: [&str; 20] = [
+const TEXTS: [&str; 21] = [
     "README.md",
     "bench/README.md",
     "CHANGELOG.md",
