@@ -63,8 +63,10 @@ def chart(rows):
         top += height
     if not body:
         return None
-    foot = 'CPU time of the server an answered query; shorter is better. Whiskers: lowest and highest repetition.'
-    body.append(f'<text x="{LEFT}" y="{top + 8}">{foot}</text>')
+    for foot in ('CPU time of the server an answered query; shorter is better.', 'Whiskers: lowest and highest repetition.'):
+        body.append(f'<text x="{LEFT}" y="{top + 8}">{foot}</text>')
+        top += 18
+    top -= 18
     if any(loses(rows, r['peer'], case) for case, _, _ in PANELS for r in rows):
         top += 18
         body.append(f'<text x="{LEFT}" y="{top + 8}">* left queries unanswered or answered SERVFAIL</text>')
