@@ -23,6 +23,7 @@ use veildns::clock;
 use veildns::config::settings::{DohMethod, Host};
 use veildns::policy::name_set::NameMap;
 use veildns::transport::bench::{IdTable, Requests};
+use veildns::wire::edns::ReplyOptions;
 use veildns::wire::name::Name;
 use veildns::wire::query::{QueryRef, SubnetOption, UpstreamQuery};
 use veildns::wire::response::ResponseRef;
@@ -49,7 +50,9 @@ fn wire(c: &mut Criterion) {
     group.bench_function("parse a query", |b| b.iter(|| QueryRef::parse(black_box(&octets)).is_ok()));
     group.bench_function("parse a response", |b| b.iter(|| ResponseRef::parse(black_box(&response)).is_ok()));
     group.bench_function("render an answer", |b| {
-        b.iter(|| stored.render(black_box(&parsed), TtlRule::Aged { secs: 17 }, None, &mut out));
+        b.iter(|| {
+            stored.render(black_box(&parsed), TtlRule::Aged { secs: 17 }, &ReplyOptions::default(), &mut out)
+        });
     });
     let upstream = UpstreamQuery {
         question: parsed.question(),

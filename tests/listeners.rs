@@ -14,10 +14,10 @@ mod support;
 
 use support::client::{Client, receive};
 use support::gateway::{Gateway, setup};
-use support::message::{Message, query, rcode, rtype};
+use support::message::{Message, OPTION_KEEPALIVE, Query, query, rcode, rtype};
 use support::script::{Gate, Reply, Script};
 use support::server::{Protocol, Server};
-use support::{PATIENCE, zone};
+use support::{PATIENCE, eventually, zone};
 
 /// A gateway in front of one good server.
 fn pair() -> (Server, Gateway) {
@@ -125,6 +125,56 @@ fn a_slow_name_holds_nobody_up_on_a_tcp_connection() {
     gate.open();
     let last = Message::read(&connection.receive().unwrap());
     assert_eq!((last.id, last.rcode()), (slow.id, rcode::NOERROR));
+}
+
+/// A query that asks how long its connection may be idle (RFC 7828).
+fn keepalive_query(name: &str) -> Query {
+    query(name, rtype::A).option(OPTION_KEEPALIVE, &[])
+}
+
+#[test]
+fn who_asks_over_tcp_is_told_how_long_the_connection_may_be_idle() {
+    let server = Server::start(Protocol::Dot, Script::good());
+    let gateway = setup().server("lab", &server).table("[limits]\ntcp_idle = \"20s\"").start();
+    let client = gateway.client();
+    for missed_then_hit in 0..2 {
+        let told = client.tcp(&keepalive_query("host-kept.lab.example"));
+        assert_eq!(
+            told.option(OPTION_KEEPALIVE),
+            Some(200_u16.to_be_bytes().as_slice()),
+            "{missed_then_hit}"
+        );
+        assert_eq!(told.answers.len(), 1);
+    }
+    let not_told = [
+        ("over UDP", client.udp(&keepalive_query("host-kept.lab.example"))),
+        ("unasked", client.tcp(&query("host-kept.lab.example", rtype::A))),
+        (
+            "malformed",
+            client.tcp(&query("host-kept.lab.example", rtype::A).option(OPTION_KEEPALIVE, &[0, 9])),
+        ),
+    ];
+    for (how, reply) in not_told {
+        assert_eq!((reply.rcode(), reply.option(OPTION_KEEPALIVE)), (rcode::NOERROR, None), "{how}");
+    }
+}
+
+#[test]
+fn who_asks_over_tcp_while_we_stop_is_asked_to_close() {
+    let gate = Gate::closed();
+    let script = Script {
+        names: [("host-slow.lab.example.".to_owned(), Reply::Gate(gate.clone()))].into(),
+        ..Script::good()
+    };
+    let server = Server::start(Protocol::Dot, script);
+    let gateway = setup().server("lab", &server).start();
+    let mut connection = gateway.client().connect();
+    connection.send(&keepalive_query("host-slow.lab.example").octets());
+    eventually("the query waits", || server.log.asked_for("host-slow.lab.example.") == 1);
+    gateway.gateway().stop_accepting();
+    gate.open();
+    let last = Message::read(&connection.receive().unwrap());
+    assert_eq!((last.rcode(), last.option(OPTION_KEEPALIVE)), (rcode::NOERROR, Some([0, 0].as_slice())));
 }
 
 #[test]

@@ -236,6 +236,7 @@ impl Gateway {
     /// Stops taking queries; those that wait still get their answers.
     pub fn stop_accepting(&self) {
         self.ready.store(false, Ordering::Release);
+        self.core.resolver().says_farewell();
         self.workers.stop_accepting();
     }
 
@@ -252,7 +253,7 @@ impl Gateway {
     /// TCP connections and as much for the servers', and a few seconds for the last traces.
     pub fn stop(self, limit: Duration) {
         let deadline = crate::clock::now() + limit;
-        self.workers.stop_accepting();
+        self.stop_accepting();
         self.core.stop(limit);
         self.traces.finish(self.core.telemetry());
         drop(self.metrics);

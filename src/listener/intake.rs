@@ -9,6 +9,7 @@ use crate::resolver::waiter::ClientToken;
 use crate::telemetry::counters::Block;
 use crate::telemetry::outcome::{self, Outcome, QueryDetail, Source};
 use crate::wire::ede::{Ede, EdeCode};
+use crate::wire::edns::ReplyOptions;
 use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryFault, QueryRef};
 use crate::wire::question::QuestionRef;
@@ -122,7 +123,7 @@ impl<A: Answer> Round<'_, A> {
     fn refuse(&self, query: &QueryRef<'_>, client: IpAddr, out: &mut [u8]) -> Taken<A::Pending> {
         /// Goes to the client as it is, if it understands EDNS.
         const REASON: Ede = Ede::new(EdeCode::PROHIBITED, "this client is not in the access list");
-        let octets = reply::error(query, Rcode::REFUSED, Some(&REASON), out);
+        let octets = reply::error(query, Rcode::REFUSED, &ReplyOptions::default().because(&REASON), out);
         if octets == 0 {
             return Taken::Silence;
         }

@@ -57,6 +57,17 @@ impl SubnetRule {
             Self::Forward => SubnetContent::of_client(query.edns()?.option(OPTION_ECS)?),
         }
     }
+
+    /// Returns the client's own option, if something of it is passed on: it goes back in the reply (RFC 7871 §7.2.2).
+    pub fn echoed<'a>(&self, query: &QueryRef<'a>) -> Option<&'a [u8]> {
+        match self {
+            Self::Strip | Self::OptOut | Self::Fixed(_) => None,
+            Self::Forward => {
+                let content = query.edns()?.option(OPTION_ECS)?;
+                SubnetContent::of_client(content).map(|_| content)
+            }
+        }
+    }
 }
 
 /// The octets of an option, well formed: scope 0, no octet and no bit more than the source prefix has.
@@ -174,6 +185,19 @@ mod tests {
         assert_eq!(forwarded(b"\x00\x01\x20\x00\xcb\x00\x71\x09").unwrap(), b"\x00\x01\x18\x00\xcb\x00\x71");
         let v6 = [&[0, 2, 128, 0][..], &[0x20, 1, 0xd, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]].concat();
         assert_eq!(forwarded(&v6).unwrap(), b"\x00\x02\x38\x00\x20\x01\x0d\xb8\x01\x02\x03");
+    }
+
+    #[test]
+    fn what_goes_back_is_the_client_s_option_in_full_if_anything_of_it_is_passed_on() {
+        let echoed = |setting, client: &[u8]| {
+            let opt = opt_record(Some((OPTION_ECS, client)));
+            let octets = query_octets_with("a.example", RecordType::A, Class::IN, &opt);
+            SubnetRule::new(setting).echoed(&QueryRef::parse(&octets).unwrap()).map(<[u8]>::to_vec)
+        };
+        let whole = b"\x00\x01\x20\x00\xcb\x00\x71\x09".as_slice();
+        assert_eq!(echoed(ClientSubnet::Forward, whole).as_deref(), Some(whole));
+        assert_eq!(echoed(ClientSubnet::Forward, b"\x00\x01\x20\x00\xcb\x00"), None);
+        assert_eq!(echoed(ClientSubnet::Strip, whole), None);
     }
 
     #[test]

@@ -3,16 +3,19 @@
 use super::failure::{DATES_OVERLOOKED, Failure};
 use super::flight::Flight;
 use super::flights::Flights;
+use super::snapshot::Snapshot;
 use super::waiter::{ReplyNote, Waiter};
 use super::{STALE_TTL_SECS, stale_ede};
 use crate::cache::key::KeyRef;
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source};
 use crate::telemetry::traces::facts::Kept;
 use crate::wire::ede::Ede;
+use crate::wire::edns::ReplyOptions;
 use crate::wire::header::Rcode;
 use crate::wire::query::QueryRef;
 use crate::wire::reply;
 use crate::wire::stored::{StoredAnswer, TtlRule};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How a flight ends.
@@ -52,9 +55,10 @@ impl Flights {
         let Some(answer) = flight.stale.clone() else { return };
         flight.stale_sent = true;
         let waiters = std::mem::take(&mut flight.waiters);
+        let (snapshot, group) = (Arc::clone(&flight.snapshot), flight.group);
         let ending = Ending::Stale(answer);
         for (waiter, _permit) in waiters {
-            let outcome = self.reply(&waiter, &ending, None, now);
+            let outcome = self.reply(&waiter, &ending, (&snapshot, group), now);
             if let Some(flight) = self.flight_mut(slot) {
                 flight.note_reply(&waiter, outcome, now);
             }
@@ -68,7 +72,7 @@ impl Flights {
             flight.note_kept(Kept::Failure);
         }
         for (waiter, _permit) in std::mem::take(&mut flight.waiters) {
-            let outcome = self.reply(&waiter, &ending, Some(&flight), now);
+            let outcome = self.reply(&waiter, &ending, (&flight.snapshot, flight.group), now);
             flight.note_reply(&waiter, outcome, now);
         }
         self.collect_facts(&mut flight, now);
@@ -106,12 +110,13 @@ impl Flights {
         true
     }
 
-    /// Renders one reply into the outbox and records the query. Returns what was recorded.
+    /// Renders one reply into the outbox and records the query; a server of the ending is one of that group. Returns what was
+    /// recorded.
     pub(super) fn reply(
         &mut self,
         waiter: &Waiter,
         ending: &Ending,
-        flight: Option<&Flight>,
+        (snapshot, group): (&Snapshot, usize),
         now: Instant,
     ) -> Option<Outcome> {
         let query = QueryRef::parse(&waiter.query).ok()?;
@@ -136,19 +141,19 @@ impl Flights {
                 (Source::Failed, failure.rcode())
             }
         };
-        let upstream = match (ending, flight) {
-            (Ending::Answer { server, .. } | Ending::Undated { server, .. }, Some(flight)) => {
-                flight.server(*server)
-            }
-            _ => None,
+        let upstream = match ending {
+            Ending::Answer { server, .. } | Ending::Undated { server, .. } => snapshot.server(group, *server),
+            Ending::Refused { .. } | Ending::Stale(_) | Ending::Failed(_) => None,
         };
+        let options = self.keepalive.options(&snapshot.subnet, &query, waiter.transport);
+        let options = ReplyOptions { ede: ede.as_ref(), ..options };
         let note = ReplyNote { source, upstream: upstream.map(|upstream| upstream.id()) };
         self.send(waiter, note, reply_space(ending, limit), |out| match ending {
-            Ending::Answer { answer, .. } => answer.render(&query, TtlRule::Keep, None, out),
+            Ending::Answer { answer, .. } => answer.render(&query, TtlRule::Keep, &options, out),
             Ending::Stale(answer) | Ending::Undated { answer, .. } => {
-                answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, ede.as_ref(), out)
+                answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, &options, out)
             }
-            Ending::Refused { .. } | Ending::Failed(_) => reply::error(&query, rcode, ede.as_ref(), out),
+            Ending::Refused { .. } | Ending::Failed(_) => reply::error(&query, rcode, &options, out),
         });
         let outcome = Outcome {
             source,

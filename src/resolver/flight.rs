@@ -134,7 +134,7 @@ impl Flight {
 
     /// Returns a server of the group.
     pub(super) fn server(&self, place: usize) -> Option<&Arc<Upstream>> {
-        self.entry()?.group.upstreams.get(place)
+        self.snapshot.server(self.group, place)
     }
 
     /// Returns what an answer from this server is checked against.

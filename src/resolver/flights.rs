@@ -4,6 +4,7 @@
 
 use super::attempts::Reason;
 use super::deadlines::Deadlines;
+use super::echo::Keepalive;
 use super::endings::Ending;
 use super::failure::Failure;
 use super::flight::{Flight, Hedge};
@@ -77,6 +78,8 @@ pub(super) struct Flights {
     inbox: Arc<Inbox>,
     /// Answers we have.
     cache: Arc<Cache>,
+    /// What TCP clients are told of their connections.
+    pub(super) keepalive: Arc<Keepalive>,
     /// Counters and the query log.
     telemetry: Arc<Telemetry>,
     /// Counters of the driver.
@@ -100,6 +103,7 @@ impl Flights {
             lane,
             inbox,
             cache: Arc::clone(&resolver.cache),
+            keepalive: Arc::clone(&resolver.keepalive),
             telemetry: Arc::clone(&resolver.telemetry),
             block: resolver.telemetry.block(),
         }
@@ -210,7 +214,8 @@ impl Flights {
             None if full => Ending::Failed(Failure::TooManyWaiters),
             None => return flight.waiters.push((waiter, permit)),
         };
-        let outcome = self.reply(&waiter, &ending, None, now);
+        let (snapshot, group) = (Arc::clone(&flight.snapshot), flight.group);
+        let outcome = self.reply(&waiter, &ending, (&snapshot, group), now);
         if let Some(flight) = self.flight_mut(slot) {
             flight.note_reply(&waiter, outcome, now);
         }

@@ -10,6 +10,7 @@
 mod attempts;
 mod deadlines;
 mod driver;
+mod echo;
 mod endings;
 mod facts;
 mod failure;
@@ -27,6 +28,7 @@ mod undated;
 mod validate;
 pub mod waiter;
 
+use self::echo::Keepalive;
 use self::failure::Failure;
 use self::inbox::{Inbox, Refresh};
 use self::permits::{Permit, Permits};
@@ -41,6 +43,7 @@ use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
 use crate::upstream::retry::is_dnssec;
 use crate::wire::ede::{Ede, EdeCode};
+use crate::wire::edns::ReplyOptions;
 use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryRef};
 use crate::wire::reply;
@@ -96,6 +99,8 @@ struct Arrival<'q, 'a> {
     transport: ClientTransport,
     /// When.
     now: Instant,
+    /// What the reply says to its options.
+    options: ReplyOptions<'a>,
 }
 
 /// The pipeline. One per gateway, shared by all workers.
@@ -117,6 +122,8 @@ pub struct Resolver {
     block: Arc<Block>,
     /// Makes cache partitions of client networks; seeded, so that nobody can aim at one.
     subnet_hasher: RandomState,
+    /// What TCP clients are told of their connections.
+    keepalive: Arc<Keepalive>,
 }
 
 impl Resolver {
@@ -133,6 +140,7 @@ impl Resolver {
         lanes: usize,
     ) -> Arc<Self> {
         let permits = Permits::new(snapshot.limits.max_inflight, snapshot.limits.max_inflight_per_client);
+        let keepalive = Arc::new(Keepalive::new(snapshot.limits.tcp_idle));
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             cache,
@@ -142,6 +150,7 @@ impl Resolver {
             block: telemetry.block(),
             telemetry,
             subnet_hasher: RandomState::new(),
+            keepalive,
         })
     }
 
@@ -149,6 +158,11 @@ impl Resolver {
     pub fn replace(&self, snapshot: Snapshot) {
         self.permits.reconfigure(snapshot.limits.max_inflight, snapshot.limits.max_inflight_per_client);
         self.snapshot.swap(Arc::new(snapshot)).supersede();
+    }
+
+    /// Asks TCP clients in replies to close their connections: no more queries are taken.
+    pub fn says_farewell(&self) {
+        self.keepalive.end();
     }
 
     /// Returns the configuration in force.
@@ -171,20 +185,21 @@ impl Resolver {
         out: &mut [u8],
     ) -> (Step, Outcome) {
         let snapshot = self.snapshot.load();
+        let options = self.keepalive.options(&snapshot.subnet, query, transport);
         let (verdict, _rule) = snapshot.policy.on_query(query);
         match verdict {
             Verdict::Pass | Verdict::Accept => {}
             Verdict::Answer(answer) => {
-                let written = answer.render(query, TtlRule::Keep, None, out);
+                let written = answer.render(query, TtlRule::Keep, &options, out);
                 return (Step::Reply(written), outcome(Source::Local, answer.rcode(), None, transport));
             }
             Verdict::Refuse(rcode, ede) => {
-                let written = reply::error(query, rcode, Some(&ede), out);
+                let written = reply::error(query, rcode, &options.because(&ede), out);
                 return (Step::Reply(written), outcome(Source::Blocked, rcode, Some(ede.code), transport));
             }
             Verdict::Drop => return (Step::Drop, outcome(Source::Refused, Rcode::REFUSED, None, transport)),
         }
-        self.route_and_look_up(&snapshot, &Arrival { query, transport, now }, out)
+        self.route_and_look_up(&snapshot, &Arrival { query, transport, now, options }, out)
     }
 
     /// Stages 5 and 6: route, cache.
@@ -194,12 +209,12 @@ impl Resolver {
         arrival: &Arrival<'_, '_>,
         out: &mut [u8],
     ) -> (Step, Outcome) {
-        let Arrival { query, transport, now } = *arrival;
+        let Arrival { query, transport, now, options } = *arrival;
         let question = query.question();
         let group = snapshot.routes.group_for(question.name, question.rtype);
         let Some(entry) = snapshot.groups.get(group) else {
             let ede = Ede::new(EdeCode::NOT_READY, "no upstream group");
-            let written = reply::error(query, Rcode::SERVFAIL, Some(&ede), out);
+            let written = reply::error(query, Rcode::SERVFAIL, &options.because(&ede), out);
             return (
                 Step::Reply(written),
                 outcome(Source::Failed, Rcode::SERVFAIL, Some(ede.code), transport),
@@ -231,10 +246,10 @@ impl Resolver {
             });
         };
         match self.look_up(&key, entry, now) {
-            Lookup::Fresh(found) => fresh(&found, query, transport, out),
+            Lookup::Fresh(found) => fresh(&found, arrival, out),
             Lookup::FreshRefreshDue(found) => {
                 refresh();
-                fresh(&found, query, transport, out)
+                fresh(&found, arrival, out)
             }
             // Nothing to wait for: asked a moment ago in vain, or every server is known to be down.
             Lookup::Stale(found) if found.failure || !entry.group.any_up() => {
@@ -243,8 +258,8 @@ impl Resolver {
                     refresh();
                 }
                 let ede = stale_ede(&found.answer);
-                let written =
-                    found.answer.render(query, TtlRule::Fixed { secs: STALE_TTL_SECS }, Some(ede), out);
+                let rule = TtlRule::Fixed { secs: STALE_TTL_SECS };
+                let written = found.answer.render(query, rule, &options.because(ede), out);
                 (
                     Step::Reply(written),
                     outcome(Source::Stale, found.answer.rcode(), Some(ede.code), transport),
@@ -321,9 +336,11 @@ impl Resolver {
             None => (Source::Failed, failure.rcode(), failure.ede()),
         };
         let note = ReplyNote { source, upstream: None };
+        let options = self.keepalive.options(&pending.snapshot.subnet, &query, waiter.transport);
+        let options = options.because(&ede);
         batch.push(waiter.client, note, limit, |out| match &pending.stale {
-            Some(answer) => answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, Some(&ede), out),
-            None => reply::error(&query, rcode, Some(&ede), out),
+            Some(answer) => answer.render(&query, TtlRule::Fixed { secs: STALE_TTL_SECS }, &options, out),
+            None => reply::error(&query, rcode, &options, out),
         });
         for (_, reply) in batch.iter() {
             self.telemetry.dnstap().tell(MessageKind::ClientResponse, reply, || waiter.occasion());
@@ -353,7 +370,8 @@ fn is_failure(lookup: &Lookup) -> bool {
 }
 
 /// Renders a fresh answer, or a failure that is remembered.
-fn fresh(found: &Found, query: &QueryRef<'_>, transport: ClientTransport, out: &mut [u8]) -> (Step, Outcome) {
+fn fresh(found: &Found, arrival: &Arrival<'_, '_>, out: &mut [u8]) -> (Step, Outcome) {
+    let Arrival { query, transport, options, .. } = *arrival;
     let rcode = found.answer.rcode();
     let (source, ede) = match (found.failure, found.answer.ede_code()) {
         (false, _) => (Source::Cache, None),
@@ -362,7 +380,12 @@ fn fresh(found: &Found, query: &QueryRef<'_>, transport: ClientTransport, out: &
         (true, Some(code)) if is_dnssec(code) => (Source::Failed, None),
         (true, _) => (Source::Failed, Some(&failure::CACHED)),
     };
-    let written = found.answer.render(query, TtlRule::Aged { secs: found.age_secs }, ede, out);
+    let written = found.answer.render(
+        query,
+        TtlRule::Aged { secs: found.age_secs },
+        &ReplyOptions { ede, ..options },
+        out,
+    );
     (Step::Reply(written), outcome(source, rcode, ede.map(|ede| ede.code), transport))
 }
 

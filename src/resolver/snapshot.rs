@@ -6,6 +6,7 @@ use crate::config::settings::{Limits, Settings};
 use crate::policy::PolicySet;
 use crate::policy::client_subnet::SubnetRule;
 use crate::policy::name_set::NameMap;
+use crate::upstream::Upstream;
 use crate::upstream::group::Group;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -110,6 +111,11 @@ impl Snapshot {
     pub fn group_of(&self, partition: PartitionId) -> Option<&str> {
         let entry = self.groups.iter().find(|entry| entry.partition == partition)?;
         Some(entry.group.name.as_str())
+    }
+
+    /// Returns a server of a group.
+    pub(super) fn server(&self, group: usize, place: usize) -> Option<&Arc<Upstream>> {
+        self.groups.get(group)?.group.upstreams.get(place)
     }
 
     /// Returns the bounds.

@@ -173,6 +173,7 @@ impl<'a, 'q> Chain<'a, 'q> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::edns::ReplyOptions;
     use crate::wire::name::Name;
     use crate::wire::query::{QueryRef, SubnetOption, UpstreamQuery};
     use crate::wire::question::Class;
@@ -613,7 +614,7 @@ mod tests {
             };
             let query = QueryRef::parse(&query).unwrap();
             let mut out = vec![0xee; limit];
-            let written = stored.render(&query, TtlRule::Aged { secs: age }, None, &mut out);
+            let written = stored.render(&query, TtlRule::Aged { secs: age }, &ReplyOptions::default(), &mut out);
             prop_assert!(out[written..].iter().all(|octet| *octet == 0xee));
             if written > 0 {
                 prop_assert_eq!(out[..2].to_vec(), query.bytes()[..2].to_vec());

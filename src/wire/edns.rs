@@ -2,7 +2,8 @@
 //! values, never edited in place and never passed on (§6.1.1). What an option means is for its reader to know.
 
 use super::MAX_UDP_REPLY;
-use super::ede::EdeCode;
+use super::ede::{Ede, EdeCode};
+use std::time::Duration;
 
 /// A checked view of an OPT record.
 #[derive(Clone, Copy, Debug)]
@@ -86,19 +87,74 @@ fn split_option(options: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((u16::from_be_bytes([code_high, code_low]), content, rest))
 }
 
+/// What a reply tells its client in the OPT record, if it has one. Nothing unless it is set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplyOptions<'a> {
+    /// The client's own Client Subnet option, well formed, which goes back with the scope of the answer (RFC 7871 §7.2.2).
+    pub subnet: Option<&'a [u8]>,
+    /// How long the client's connection may be idle.
+    pub keepalive: Option<IdleTimeout>,
+    /// Why there is no answer, or not the usual one.
+    pub ede: Option<&'a Ede>,
+}
+
+impl<'a> ReplyOptions<'a> {
+    /// Returns octets of an OPT record with those of them that have to be in it. The others are left out where there is no
+    /// room.
+    pub(super) fn opt_len(&self) -> usize {
+        OPT_FIXED_LEN + self.subnet.map_or(0, |subnet| OPTION_HEAD_LEN + subnet.len())
+    }
+
+    /// Returns the same with a reason.
+    pub fn because(self, ede: &'a Ede) -> Self {
+        Self { ede: Some(ede), ..self }
+    }
+}
+
+/// The time-out of an idle connection as clients over TCP are told it, in units of 100 ms; 0 asks them to close
+/// ([RFC 7828](https://www.rfc-editor.org/rfc/rfc7828) §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleTimeout(pub u16);
+
+impl From<Duration> for IdleTimeout {
+    fn from(duration: Duration) -> Self {
+        Self(u16::try_from(duration.as_millis() / 100).unwrap_or(u16::MAX))
+    }
+}
+
+/// An OPT record of a reply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OptFields<'a> {
+    /// The upper eight bits of the response code.
+    pub(crate) extended_rcode: u8,
+    /// DO, as in the query (RFC 3225 §3).
+    pub(crate) dnssec_ok: bool,
+    /// The client's Client Subnet option, and the scope to fill in.
+    pub(crate) subnet: Option<(&'a [u8], u8)>,
+    /// How long the client's connection may be idle.
+    pub(crate) keepalive: Option<IdleTimeout>,
+    /// Why there is no answer, or not the usual one.
+    pub(crate) ede: Option<(EdeCode, &'a str)>,
+}
+
 /// Writes the OPT record of a reply to the start of `out` and returns its length; None when `out` is too short.
 ///
-/// An EDE that does not fit loses its text first, then its code: neither is worth a truncated reply.
-pub(crate) fn write_opt(
-    out: &mut [u8],
-    extended_rcode: u8,
-    dnssec_ok: bool,
-    ede: Option<(EdeCode, &str)>,
-) -> Option<usize> {
+/// An EDE that does not fit loses its text first, then its code: neither is worth a truncated reply, and nor is the time-out.
+pub(crate) fn write_opt(out: &mut [u8], fields: &OptFields<'_>) -> Option<usize> {
     let (fixed, room) = out.split_first_chunk_mut::<OPT_FIXED_LEN>()?;
-    let options_len = ede.and_then(|ede| write_ede(room, ede)).unwrap_or(0);
+    let mut options_len = 0;
+    if let Some((subnet, scope)) = fields.subnet {
+        options_len = write_subnet(room, subnet, scope)?;
+    }
+    if let Some(IdleTimeout(units)) = fields.keepalive {
+        let room = room.get_mut(options_len..)?;
+        options_len += write_option(room, OPTION_KEEPALIVE, &[&units.to_be_bytes()]).unwrap_or(0);
+    }
+    if let Some(ede) = fields.ede {
+        options_len += write_ede(room.get_mut(options_len..)?, ede).unwrap_or(0);
+    }
     let rdlength = u16::try_from(options_len).ok()?;
-    *fixed = opt_head(extended_rcode, dnssec_ok, rdlength);
+    *fixed = opt_head(fields.extended_rcode, fields.dnssec_ok, rdlength);
     Some(OPT_FIXED_LEN + options_len)
 }
 
@@ -114,21 +170,31 @@ pub(crate) fn opt_head(extended_rcode: u8, dnssec_ok: bool, rdlength: u16) -> [u
     [0, 0, 41, PAYLOAD[0], PAYLOAD[1], extended_rcode, 0, flags, 0, len_high, len_low]
 }
 
-/// Writes an EDE option with as much of it as fits, and returns its length.
-fn write_ede(out: &mut [u8], (code, text): (EdeCode, &str)) -> Option<usize> {
-    write_ede_option(out, code, text).or_else(|| write_ede_option(out, code, ""))
+/// Writes a Client Subnet option as it came, but for the scope, which is no longer than an address (RFC 7871 §6).
+fn write_subnet(out: &mut [u8], subnet: &[u8], scope: u8) -> Option<usize> {
+    let (&[family_high, family_low, source, _], address) = subnet.split_first_chunk()?;
+    let longest = if [family_high, family_low] == [0, 1] { 32 } else { 128 };
+    write_option(out, OPTION_ECS, &[&[family_high, family_low, source, scope.min(longest)], address])
 }
 
-/// Writes an EDE option; None when it does not fit.
-fn write_ede_option(out: &mut [u8], EdeCode(code): EdeCode, text: &str) -> Option<usize> {
-    let content_len = size_of::<u16>() + text.len();
-    let option = out.get_mut(..OPTION_HEAD_LEN + content_len)?;
-    let (head, extra_text) = option.split_first_chunk_mut::<6>()?;
-    let [option_high, option_low] = OPTION_EDE.to_be_bytes();
-    let [len_high, len_low] = u16::try_from(content_len).ok()?.to_be_bytes();
+/// Writes an EDE option with as much of it as fits, and returns its length.
+fn write_ede(out: &mut [u8], (EdeCode(code), text): (EdeCode, &str)) -> Option<usize> {
+    let mut with = |text: &str| write_option(out, OPTION_EDE, &[&code.to_be_bytes(), text.as_bytes()]);
+    with(text).or_else(|| with(""))
+}
+
+/// Writes an option whose content is these parts, and returns its length; None when it does not fit.
+fn write_option(out: &mut [u8], code: u16, content: &[&[u8]]) -> Option<usize> {
+    let content_len: usize = content.iter().map(|part| part.len()).sum();
+    let (head, mut room) = out.get_mut(..OPTION_HEAD_LEN + content_len)?.split_first_chunk_mut()?;
     let [code_high, code_low] = code.to_be_bytes();
-    *head = [option_high, option_low, len_high, len_low, code_high, code_low];
-    extra_text.copy_from_slice(text.as_bytes());
+    let [len_high, len_low] = u16::try_from(content_len).ok()?.to_be_bytes();
+    *head = [code_high, code_low, len_high, len_low];
+    for part in content {
+        let (place, behind) = room.split_at_mut_checked(part.len())?;
+        place.copy_from_slice(part);
+        room = behind;
+    }
     Some(OPTION_HEAD_LEN + content_len)
 }
 
@@ -169,10 +235,17 @@ mod tests {
         }
     }
 
+    /// The fields of a record that says this.
+    fn saying(ede: Option<(EdeCode, &'static str)>) -> OptFields<'static> {
+        OptFields { extended_rcode: 0, dnssec_ok: false, subnet: None, keepalive: None, ede }
+    }
+
     #[test]
     fn a_written_opt_reads_back_with_its_error() {
         let mut out = [0; 64];
-        let written = write_opt(&mut out, 1, true, Some((EdeCode::BLOCKED, "why"))).unwrap();
+        let fields =
+            OptFields { extended_rcode: 1, dnssec_ok: true, ..saying(Some((EdeCode::BLOCKED, "why"))) };
+        let written = write_opt(&mut out, &fields).unwrap();
         assert_eq!(written, opt_len(Some("why")));
         let edns = reread(&out[..written]);
         assert_eq!((edns.udp_payload, edns.extended_rcode, edns.version), (1232, 1, 0));
@@ -182,14 +255,55 @@ mod tests {
 
     #[test]
     fn an_error_that_does_not_fit_loses_its_text_then_its_code() {
-        let ede = Some((EdeCode::BLOCKED, "why"));
+        let fields = saying(Some((EdeCode::BLOCKED, "why")));
         let mut out = [0; 64];
-        let code_only = write_opt(&mut out[..opt_len(Some("why")) - 1], 0, false, ede).unwrap();
+        let code_only = write_opt(&mut out[..opt_len(Some("why")) - 1], &fields).unwrap();
         assert_eq!(reread(&out[..code_only]).ede(), Some((EdeCode::BLOCKED, b"".as_slice())));
-        let bare = write_opt(&mut out[..opt_len(Some("")) - 1], 0, false, ede).unwrap();
+        let bare = write_opt(&mut out[..opt_len(Some("")) - 1], &fields).unwrap();
         assert_eq!(bare, opt_len(None));
         assert_eq!(reread(&out[..bare]).ede(), None);
-        assert_eq!(write_opt(&mut out[..opt_len(None) - 1], 0, false, ede), None);
+        assert_eq!(write_opt(&mut out[..opt_len(None) - 1], &fields), None);
+    }
+
+    #[test]
+    fn a_client_s_network_goes_back_with_a_scope_no_longer_than_its_address() {
+        let scope = |subnet: &'static [u8], scope| {
+            let mut out = [0; 64];
+            let subnet = Some((subnet, scope));
+            let written = write_opt(&mut out, &OptFields { subnet, ..saying(None) }).unwrap();
+            reread(&out[..written]).option(OPTION_ECS).unwrap().to_vec()
+        };
+        assert_eq!(scope(b"\x00\x01\x18\x00\xcb\x00\x71", 20), b"\x00\x01\x18\x14\xcb\x00\x71");
+        assert_eq!(scope(b"\x00\x01\x18\x00\xcb\x00\x71", 200), b"\x00\x01\x18\x20\xcb\x00\x71");
+        assert_eq!(scope(b"\x00\x02\x08\x00\x20", 200), b"\x00\x02\x08\x80\x20");
+    }
+
+    #[test]
+    fn a_network_has_to_fit_and_a_time_out_need_not() {
+        let subnet = Some((b"\x00\x01\x08\x00\xcb".as_slice(), 8));
+        let keepalive = Some(IdleTimeout(100));
+        let fields = OptFields { subnet, keepalive, ..saying(Some((EdeCode::BLOCKED, ""))) };
+        let needed =
+            ReplyOptions { subnet: subnet.map(|(subnet, _)| subnet), ..Default::default() }.opt_len();
+        let codes = |room: usize| {
+            let mut out = [0; 64];
+            let written = write_opt(&mut out[..room], &fields)?;
+            Some(reread(&out[..written]).options().map(|(code, _)| code).collect::<Vec<_>>())
+        };
+        assert_eq!(codes(needed - 1), None);
+        assert_eq!(codes(needed), Some(vec![OPTION_ECS]));
+        assert_eq!(codes(needed + 6), Some(vec![OPTION_ECS, OPTION_KEEPALIVE]));
+        assert_eq!(codes(64), Some(vec![OPTION_ECS, OPTION_KEEPALIVE, OPTION_EDE]));
+    }
+
+    #[test]
+    fn time_outs_are_told_in_tenths_of_a_second() {
+        assert_eq!(IdleTimeout::from(Duration::from_millis(10_050)), IdleTimeout(100));
+        assert_eq!(IdleTimeout::from(Duration::from_secs(10_000)), IdleTimeout(u16::MAX));
+        let mut out = [0; 64];
+        let keepalive = Some(IdleTimeout(300));
+        let written = write_opt(&mut out, &OptFields { keepalive, ..saying(None) }).unwrap();
+        assert_eq!(reread(&out[..written]).option(OPTION_KEEPALIVE), Some([1, 44].as_slice()));
     }
 
     proptest! {

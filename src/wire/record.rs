@@ -356,6 +356,7 @@ impl LocalMessage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::edns::ReplyOptions;
     use super::super::samples::{self, Asked, a, bytes, cname, ns, opaque, soa};
     use super::super::stored::TtlRule;
     use super::*;
@@ -538,7 +539,7 @@ mod tests {
         let data = [LocalData::Address("192.0.2.7".parse().unwrap())];
         let answer = local_answer(&asked.view().question(), &data, Ttl(5));
         let mut out = [0; 512];
-        let len = answer.render(&asked.view(), TtlRule::Keep, None, &mut out);
+        let len = answer.render(&asked.view(), TtlRule::Keep, &ReplyOptions::default(), &mut out);
         let reply = Message::from_vec(&out[..len]).unwrap();
         assert_eq!(reply.queries[0].name().to_string(), "HOST.test.");
         assert_eq!(reply.answers[0].data.to_string(), "192.0.2.7");

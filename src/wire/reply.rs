@@ -1,26 +1,18 @@
-//! Replies without an answer: errors, refusals, truncated ones. What they hold comes from the query and our own
+//! Replies without an answer: errors and refusals. What they hold comes from the query and our own
 //! values alone; answers with records are `stored`'s.
 
-use super::ede::Ede;
-use super::edns;
+use super::edns::{self, OptFields, ReplyOptions};
 use super::header::{self, HEADER_LEN, HeaderRef, Rcode};
 use super::query::QueryRef;
 use super::question::QuestionRef;
 
-/// Writes a reply with the client's question, `rcode`, RA=1, and when the query had EDNS an OPT with `ede`. Returns
+/// Writes a reply with the client's question, `rcode`, RA=1, and when the query had EDNS an OPT with `options`. Returns
 /// octets written (0 only if `out` is shorter than header + question + OPT).
 ///
 /// A code that needs EDNS (RFC 6891 §6.1.3) is SERVFAIL to a client without.
-pub fn error(query: &QueryRef<'_>, rcode: Rcode, ede: Option<&Ede>, out: &mut [u8]) -> usize {
+pub fn error(query: &QueryRef<'_>, rcode: Rcode, options: &ReplyOptions<'_>, out: &mut [u8]) -> usize {
     let rcode = if rcode.extended() > 0 && query.edns().is_none() { Rcode::SERVFAIL } else { rcode };
-    write_reply(query, Flags::of(query.header(), rcode), ede, out).unwrap_or(0)
-}
-
-/// Writes header, question and OPT, with TC=1: ask again over TCP.
-pub fn truncated(query: &QueryRef<'_>, out: &mut [u8]) -> usize {
-    let mut flags = Flags::of(query.header(), Rcode::NOERROR);
-    flags.octets[0] |= header::FLAG_TC;
-    write_reply(query, flags, None, out).unwrap_or(0)
+    write_reply(query, Flags::of(query.header(), rcode), options, out).unwrap_or(0)
 }
 
 /// Writes a reply to octets that are no acceptable query (`QueryFault::Reject`): the question is echoed when it can
@@ -32,8 +24,8 @@ pub fn reject(message: &[u8], rcode: Rcode, out: &mut [u8]) -> Option<usize> {
     }
     let question = readable_question(header, message).unwrap_or_default();
     // Without an OPT the upper bits have no place; a client that sent no EDNS never gets such a code.
-    let opt = (rcode.extended() > 0).then_some(OptFields { dnssec_ok: false, ede: None });
-    write_message(header.id(), Flags::of(header, rcode), question, opt, out)
+    let opt = (rcode.extended() > 0).then(|| opt_fields(rcode.extended(), false, &ReplyOptions::default()));
+    write_message((header.id(), Flags::of(header, rcode)), question, opt, out)
 }
 
 /// Returns the octets of the one question, if there is one in full.
@@ -44,9 +36,21 @@ fn readable_question<'a>(header: HeaderRef<'_>, message: &'a [u8]) -> Option<&'a
 }
 
 /// Writes a reply to a query that was checked.
-fn write_reply(query: &QueryRef<'_>, flags: Flags, ede: Option<&Ede>, out: &mut [u8]) -> Option<usize> {
-    let opt = query.edns().map(|edns| OptFields { dnssec_ok: edns.dnssec_ok, ede });
-    write_message(query.id(), flags, query.question_bytes(), opt, out)
+fn write_reply(
+    query: &QueryRef<'_>,
+    flags: Flags,
+    options: &ReplyOptions<'_>,
+    out: &mut [u8],
+) -> Option<usize> {
+    let opt = query.edns().map(|edns| opt_fields(flags.extended_rcode, edns.dnssec_ok, options));
+    write_message((query.id(), flags), query.question_bytes(), opt, out)
+}
+
+/// Returns the OPT record of a reply that holds for every network (RFC 7871 §7.2.1).
+fn opt_fields<'a>(extended_rcode: u8, dnssec_ok: bool, options: &ReplyOptions<'a>) -> OptFields<'a> {
+    let ReplyOptions { subnet, keepalive, ede } = *options;
+    let ede = ede.map(|ede| (ede.code, ede.text.as_ref()));
+    OptFields { extended_rcode, dnssec_ok, subnet: subnet.map(|subnet| (subnet, 0)), keepalive, ede }
 }
 
 /// The two flag octets of a reply, and the part of the rcode that has no room in them.
@@ -67,18 +71,9 @@ impl Flags {
     }
 }
 
-/// What stands in the OPT of a reply.
-struct OptFields<'a> {
-    /// DO, as in the query (RFC 3225 §3).
-    dnssec_ok: bool,
-    /// Why there is no answer.
-    ede: Option<&'a Ede>,
-}
-
 /// Writes header, question and OPT; None when they do not fit.
 fn write_message(
-    id: u16,
-    flags: Flags,
+    (id, flags): (u16, Flags),
     question: &[u8],
     opt: Option<OptFields<'_>>,
     out: &mut [u8],
@@ -93,10 +88,7 @@ fn write_message(
     question_out.copy_from_slice(question);
     let opt_len = match opt {
         None => 0,
-        Some(OptFields { dnssec_ok, ede }) => {
-            let ede = ede.map(|ede| (ede.code, ede.text.as_ref()));
-            edns::write_opt(rest, flags.extended_rcode, dnssec_ok, ede)?
-        }
+        Some(opt) => edns::write_opt(rest, &opt)?,
     };
     Some(HEADER_LEN + question.len() + opt_len)
 }
@@ -104,7 +96,7 @@ fn write_message(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ede::EdeCode;
+    use crate::wire::ede::{Ede, EdeCode};
     use crate::wire::query::QueryFault;
     use proptest::prelude::*;
 
@@ -113,7 +105,8 @@ mod tests {
     /// The same with EDNS and DO.
     const WITH_EDNS: &[u8] =
         b"\x12\x34\x07\x30\x00\x01\x00\x00\x00\x00\x00\x01\x01A\x00\x00\x01\x00\x01\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00";
-    const EDE: Ede = Ede::new(EdeCode::BLOCKED, "no");
+    const BLOCKED: ReplyOptions<'_> =
+        ReplyOptions { subnet: None, keepalive: None, ede: Some(&Ede::new(EdeCode::BLOCKED, "no")) };
 
     /// The reply as octets.
     fn written(write: impl FnOnce(&mut [u8]) -> usize) -> Vec<u8> {
@@ -126,7 +119,7 @@ mod tests {
     #[test]
     fn an_error_echoes_id_question_rd_and_cd_only() {
         let query = QueryRef::parse(PLAIN).unwrap();
-        let reply = written(|out| error(&query, Rcode::REFUSED, Some(&EDE), out));
+        let reply = written(|out| error(&query, Rcode::REFUSED, &BLOCKED, out));
         assert_eq!(
             reply,
             b"\x12\x34\x81\x95\x00\x01\x00\x00\x00\x00\x00\x00\x01A\x00\x00\x01\x00\x01".as_slice()
@@ -136,7 +129,7 @@ mod tests {
     #[test]
     fn a_client_with_edns_is_told_why() {
         let query = QueryRef::parse(WITH_EDNS).unwrap();
-        let reply = written(|out| error(&query, Rcode::REFUSED, Some(&EDE), out));
+        let reply = written(|out| error(&query, Rcode::REFUSED, &BLOCKED, out));
         assert_eq!(reply[..12], *b"\x12\x34\x81\x95\x00\x01\x00\x00\x00\x00\x00\x01");
         assert_eq!(reply[19..], *b"\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x08\x00\x0f\x00\x04\x00\x0fno");
     }
@@ -144,28 +137,28 @@ mod tests {
     #[test]
     fn a_code_that_needs_edns_is_servfail_without_it() {
         let with = QueryRef::parse(WITH_EDNS).unwrap();
-        let reply = written(|out| error(&with, Rcode(23), None, out));
+        let reply = written(|out| error(&with, Rcode(23), &ReplyOptions::default(), out));
         assert_eq!((reply[3] & 15, reply[19 + 5]), (7, 1));
         let without = QueryRef::parse(PLAIN).unwrap();
-        let reply = written(|out| error(&without, Rcode(23), None, out));
+        let reply = written(|out| error(&without, Rcode(23), &ReplyOptions::default(), out));
         assert_eq!(reply[3] & 15, 2);
     }
 
     #[test]
-    fn a_truncated_reply_has_tc_and_no_records() {
+    fn a_client_s_network_goes_back_with_scope_0() {
         let query = QueryRef::parse(WITH_EDNS).unwrap();
-        let reply = written(|out| truncated(&query, out));
-        assert_eq!(reply[..12], *b"\x12\x34\x83\x90\x00\x01\x00\x00\x00\x00\x00\x01");
-        assert_eq!(reply.len(), 19 + 11);
+        let options = ReplyOptions { subnet: Some(b"\x00\x01\x08\x00\x0a"), ..Default::default() };
+        let reply = written(|out| error(&query, Rcode::SERVFAIL, &options, out));
+        assert_eq!(reply[19 + 9..], *b"\x00\x09\x00\x08\x00\x05\x00\x01\x08\x00\x0a");
     }
 
     #[test]
     fn too_little_room_gives_no_reply_and_too_little_for_the_reason_drops_that() {
         let query = QueryRef::parse(WITH_EDNS).unwrap();
         let mut out = [0; 64];
-        assert_eq!(error(&query, Rcode::REFUSED, Some(&EDE), &mut out[..29]), 0);
-        assert_eq!(error(&query, Rcode::REFUSED, Some(&EDE), &mut out[..30]), 30);
-        assert_eq!(error(&query, Rcode::REFUSED, Some(&EDE), &mut out[..36]), 36);
+        assert_eq!(error(&query, Rcode::REFUSED, &BLOCKED, &mut out[..29]), 0);
+        assert_eq!(error(&query, Rcode::REFUSED, &BLOCKED, &mut out[..30]), 30);
+        assert_eq!(error(&query, Rcode::REFUSED, &BLOCKED, &mut out[..36]), 36);
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! An answer at rest: one allocation that holds the message (ID 0, no OPT record, no additional section),
-//! the offsets of its TTLs and the server's EDE code. It renders itself as the reply to a query: fresh,
+//! the offsets of its TTLs, the server's EDE code and the scope it named. It renders itself as the reply to a query: fresh,
 //! stale and local answers alike.
 //!
 //! How long an answer lives and who may have it is the cache's business, not this file's.
 //!
 //! ```text
-//! | prefix: 6 octets | TTL offsets: 2 octets each | message |
+//! | prefix: 7 octets | TTL offsets: 2 octets each | message |
 //! ```
 
 use super::MAX_MESSAGE;
-use super::ede::{Ede, EdeCode};
-use super::edns::{OPT_FIXED_LEN, write_opt};
+use super::ede::EdeCode;
+use super::edns::{OptFields, ReplyOptions, write_opt};
 use super::header::{FLAG_AD, FLAG_CD, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, HEADER_LEN, MASK_RCODE, Rcode};
 use super::name::NameRef;
 use super::query::QueryRef;
@@ -52,11 +52,12 @@ pub struct StoredAnswer(Arc<[u8]>);
 
 impl StoredAnswer {
     /// Takes from a response what a client may see: the additional section goes, of the authority section
-    /// stays what `keep` says; ID 0, AA and TC cleared, RD and RA set. The rcode with its upper bits and
-    /// the first EDE code stay.
+    /// stays what `keep` says; ID 0, AA and TC cleared, RD and RA set. The rcode with its upper bits, the
+    /// first EDE code and the scope stay.
     pub fn from_response(response: &ResponseRef<'_>, keep: Keep) -> Self {
         let traits = Traits {
             ede: response.ede().map(|(code, _)| code),
+            scope: response.ecs_scope().unwrap_or(0),
             rcode: response.rcode(),
             authentic_data: keep.authentic_data && response.header().authentic_data(),
         };
@@ -69,7 +70,7 @@ impl StoredAnswer {
 
     /// Makes a reply without records: a failure to remember (RFC 9520).
     pub fn failure(question: &QuestionRef<'_>, rcode: Rcode, ede: Option<EdeCode>) -> Self {
-        let traits = Traits { ede, rcode, authentic_data: false };
+        let traits = Traits { ede, scope: 0, rcode, authentic_data: false };
         let mut octets = traits.prefix(question).encode(0).to_vec();
         octets.extend_from_slice(&traits.header([0, 0]));
         octets.extend_from_slice(question.name.as_bytes());
@@ -132,9 +133,16 @@ impl StoredAnswer {
     ///
     /// ID, RD and CD are the query's; AD is set if stored and the query had AD or DO (RFC 6840 §5.7, §5.8);
     /// the question's octets are the query's, letter case included; an OPT record is there if the query had
-    /// one, with `ede` or else the stored EDE code, unless no message has room for both it and the answer. No allocation, no walk over the records.
-    pub fn render(&self, query: &QueryRef<'_>, ttl: TtlRule, ede: Option<&Ede>, out: &mut [u8]) -> usize {
-        self.parts().render(query, ttl, ede, out).unwrap_or(0)
+    /// one, with `options` or else the stored EDE code, unless no message has room for both it and the answer. No allocation, no
+    /// walk over the records.
+    pub fn render(
+        &self,
+        query: &QueryRef<'_>,
+        ttl: TtlRule,
+        options: &ReplyOptions<'_>,
+        out: &mut [u8],
+    ) -> usize {
+        self.parts().render(query, ttl, options, out).unwrap_or(0)
     }
 
     /// Stores the response's octets before the cut.
@@ -253,14 +261,21 @@ impl Parts<'_> {
     }
 
     /// See [`StoredAnswer::render`]; `None` where that returns 0.
-    fn render(&self, query: &QueryRef<'_>, ttl: TtlRule, ede: Option<&Ede>, out: &mut [u8]) -> Option<usize> {
+    fn render(
+        &self,
+        query: &QueryRef<'_>,
+        ttl: TtlRule,
+        options: &ReplyOptions<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
         let question_end = self.prefix.question_end();
         if HEADER_LEN + query.question().wire_len() != question_end {
             return None;
         }
         // The OPT record is measured without its EDE, which goes before data goes (RFC 8914 §3).
-        let has_opt = query.edns().is_some() && !self.leaves_no_room(out.len());
-        let opt_len = if has_opt { OPT_FIXED_LEN } else { 0 };
+        let opt_len = options.opt_len();
+        let has_opt = query.edns().is_some() && !self.leaves_no_room(opt_len, out.len());
+        let opt_len = if has_opt { opt_len } else { 0 };
         let fits = self.message.len() + opt_len <= out.len();
         let body_len = if fits { self.message.len() } else { question_end };
         if body_len + opt_len > out.len() {
@@ -272,15 +287,15 @@ impl Parts<'_> {
         if fits {
             self.write_ttls(ttl, body);
         }
-        let opt_len = if has_opt { self.write_opt(query, ede, room)? } else { 0 };
+        let opt_len = if has_opt { self.write_opt(query, options, room)? } else { 0 };
         self.write_header(query, Shape { fits, has_opt }, body)?;
         Some(body_len + opt_len)
     }
 
     /// True for an answer that would be longer than any message together with an OPT record. RFC 6891 §6.1.1 wants the record in
     /// every reply to a query with one, but then this answer would never arrive: there is nothing after TCP.
-    fn leaves_no_room(&self, limit: usize) -> bool {
-        limit >= MAX_MESSAGE && self.message.len() <= limit && self.message.len() + OPT_FIXED_LEN > limit
+    fn leaves_no_room(&self, opt_len: usize, limit: usize) -> bool {
+        limit >= MAX_MESSAGE && self.message.len() <= limit && self.message.len() + opt_len > limit
     }
 
     /// Writes the TTLs as `rule` says.
@@ -293,10 +308,17 @@ impl Parts<'_> {
     }
 
     /// Writes the OPT record to the start of `room` and returns its length.
-    fn write_opt(&self, query: &QueryRef<'_>, ede: Option<&Ede>, room: &mut [u8]) -> Option<usize> {
-        let given = ede.map(|ede| (ede.code, &*ede.text));
-        let ede = given.or(self.prefix.ede.map(|code| (code, "")));
-        write_opt(room, self.prefix.rcode_upper, query.dnssec_ok(), ede)
+    fn write_opt(&self, query: &QueryRef<'_>, options: &ReplyOptions<'_>, room: &mut [u8]) -> Option<usize> {
+        let Prefix { ede, scope, rcode_upper, .. } = self.prefix;
+        let given = options.ede.map(|ede| (ede.code, &*ede.text));
+        let fields = OptFields {
+            extended_rcode: rcode_upper,
+            dnssec_ok: query.dnssec_ok(),
+            subnet: options.subnet.map(|subnet| (subnet, scope)),
+            keepalive: options.keepalive,
+            ede: given.or(ede.map(|code| (code, ""))),
+        };
+        write_opt(room, &fields)
     }
 
     /// Turns the stored header into the reply's.
@@ -360,6 +382,8 @@ fn change_ttls(message: &mut [u8], offsets: &[[u8; 2]], change: impl Fn(u32) -> 
 struct Traits {
     /// The EDE code.
     ede: Option<EdeCode>,
+    /// SCOPE PREFIX-LENGTH of the Client Subnet option; 0 without one.
+    scope: u8,
     /// The response code.
     rcode: Rcode,
     /// AD.
@@ -378,12 +402,12 @@ impl Traits {
     /// Returns the prefix of an answer to `question`.
     fn prefix(&self, question: &QuestionRef<'_>) -> Prefix {
         let name_len = u8::try_from(question.name.as_bytes().len()).unwrap_or(u8::MAX);
-        Prefix { ede: self.ede, rcode_upper: self.rcode.extended(), name_len }
+        Prefix { ede: self.ede, scope: self.scope, rcode_upper: self.rcode.extended(), name_len }
     }
 }
 
 /// Octets before the TTL offsets.
-const PREFIX_LEN: usize = 6;
+const PREFIX_LEN: usize = 7;
 
 /// Stands for the absence of an EDE code: the last one for private use (RFC 8914 §5.2) cannot be kept.
 const NO_EDE: u16 = u16::MAX;
@@ -393,6 +417,8 @@ const NO_EDE: u16 = u16::MAX;
 struct Prefix {
     /// The EDE code.
     ede: Option<EdeCode>,
+    /// How much of a client's network the answer is for (RFC 7871 §6); 0 when it is for all.
+    scope: u8,
     /// The bits of the response code that have no place in the header.
     rcode_upper: u8,
     /// Octets of the question's name.
@@ -404,14 +430,14 @@ impl Prefix {
     fn encode(self, ttl_count: u16) -> [u8; PREFIX_LEN] {
         let [count_high, count_low] = ttl_count.to_be_bytes();
         let [ede_high, ede_low] = self.ede.map_or(NO_EDE, |ede| ede.0).to_be_bytes();
-        [count_high, count_low, ede_high, ede_low, self.rcode_upper, self.name_len]
+        [count_high, count_low, ede_high, ede_low, self.scope, self.rcode_upper, self.name_len]
     }
 
     /// Reads it and the number of TTL offsets.
     fn decode(octets: [u8; PREFIX_LEN]) -> (Self, u16) {
-        let [count_high, count_low, ede_high, ede_low, rcode_upper, name_len] = octets;
+        let [count_high, count_low, ede_high, ede_low, scope, rcode_upper, name_len] = octets;
         let ede = Some(u16::from_be_bytes([ede_high, ede_low])).filter(|code| *code != NO_EDE).map(EdeCode);
-        (Self { ede, rcode_upper, name_len }, u16::from_be_bytes([count_high, count_low]))
+        (Self { ede, scope, rcode_upper, name_len }, u16::from_be_bytes([count_high, count_low]))
     }
 
     /// Returns where the question ends in the message.
@@ -469,6 +495,8 @@ impl AuthorityCut {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ede::Ede;
+    use super::super::edns::OPT_FIXED_LEN;
     use super::super::samples::{self, Asked, a, bytes, cname, ns, opaque, soa};
     use super::*;
     use hickory_proto::op::{Edns, Message, ResponseCode};
@@ -484,7 +512,7 @@ mod tests {
 
     fn render_into(answer: &StoredAnswer, asked: &Asked, ttl: TtlRule, limit: usize) -> Vec<u8> {
         let mut out = vec![0xee; limit];
-        let len = answer.render(&asked.view(), ttl, None, &mut out);
+        let len = answer.render(&asked.view(), ttl, &ReplyOptions::default(), &mut out);
         assert!(out[len..].iter().all(|octet| *octet == 0xee), "octets after the reply were written");
         out.truncate(len);
         out
@@ -621,7 +649,12 @@ mod tests {
         let mut query = Asked::a("www.example.com.").view().bytes().to_vec();
         query[2] = 0;
         let mut out = [0; 512];
-        stored(&chain(), ALL).render(&QueryRef::parse(&query).unwrap(), TtlRule::Keep, None, &mut out);
+        stored(&chain(), ALL).render(
+            &QueryRef::parse(&query).unwrap(),
+            TtlRule::Keep,
+            &ReplyOptions::default(),
+            &mut out,
+        );
         assert_eq!(out[2], 0x80);
     }
 
@@ -671,12 +704,13 @@ mod tests {
         let answer = StoredAnswer::failure(&view.question(), Rcode::SERVFAIL, Some(EdeCode(22)));
         let mut out = [0; 512];
         let given = Ede::new(EdeCode::CACHED_ERROR, "again");
-        let len = answer.render(&view, TtlRule::Keep, Some(&given), &mut out);
+        let given = ReplyOptions::default().because(&given);
+        let len = answer.render(&view, TtlRule::Keep, &given, &mut out);
         assert_eq!(ede(&Message::from_vec(&out[..len]).unwrap()), Some((13, b"again".to_vec())));
-        let len = answer.render(&view, TtlRule::Keep, None, &mut out);
+        let len = answer.render(&view, TtlRule::Keep, &ReplyOptions::default(), &mut out);
         assert_eq!(ede(&Message::from_vec(&out[..len]).unwrap()), Some((22, vec![])));
         // An EDE that does not fit is left out, and the data stay (RFC 8914 §3).
-        let len = answer.render(&view, TtlRule::Keep, Some(&given), &mut out[..12 + 21 + 11]);
+        let len = answer.render(&view, TtlRule::Keep, &given, &mut out[..12 + 21 + 11]);
         let reply = Message::from_vec(&out[..len]).unwrap();
         assert_eq!((ede(&reply), reply.metadata.truncation), (None, false));
     }
@@ -698,6 +732,28 @@ mod tests {
             assert_eq!(cut.len(), render_into(&answer, &asked, TtlRule::Keep, cut.len()).len());
             assert_eq!(render_into(&answer, &asked, TtlRule::Keep, cut.len() - 1), [0u8; 0]);
         }
+    }
+
+    #[test]
+    fn a_client_s_network_goes_back_with_the_server_s_scope_and_has_to_fit() {
+        let mut message = chain();
+        let mut edns = Edns::new();
+        edns.options_mut().insert(EdnsOption::Unknown(8, vec![0, 1, 24, 20, 203, 0, 113]));
+        message.edns = Some(edns);
+        let answer = stored(&message, ALL);
+        let subnet = b"\x00\x01\x18\x00\xcb\x00\x71".as_slice();
+        let options = ReplyOptions { subnet: Some(subnet), ..ReplyOptions::default() };
+        let asked = Asked::a_with_edns("www.example.com.");
+        let mut out = [0; 512];
+        let whole = answer.render(&asked.view(), TtlRule::Keep, &options, &mut out);
+        assert_eq!(whole, answer.message().len() + OPT_FIXED_LEN + 4 + subnet.len());
+        let back = |out: &[u8]| ResponseRef::parse(out).unwrap().edns().unwrap().option(8).unwrap().to_vec();
+        assert_eq!(back(&out[..whole]), b"\x00\x01\x18\x14\xcb\x00\x71");
+        let cut = answer.render(&asked.view(), TtlRule::Keep, &options, &mut out[..whole - 1]);
+        assert!(ResponseRef::parse(&out[..cut]).unwrap().header().is_truncated());
+        assert_eq!(back(&out[..cut]), b"\x00\x01\x18\x14\xcb\x00\x71");
+        let unasked = answer.render(&asked.view(), TtlRule::Keep, &ReplyOptions::default(), &mut out);
+        assert!(ResponseRef::parse(&out[..unasked]).unwrap().ecs_scope().is_none());
     }
 
     #[test]
@@ -858,7 +914,8 @@ mod tests {
         let stored = StoredAnswer::from_response(&response, Keep { authority: true, authentic_data: true });
         let asked = Asked::a("a.");
         let mut out = [0; 512];
-        let written = stored.render(&asked.view(), TtlRule::Aged { secs: 7 }, None, &mut out);
+        let written =
+            stored.render(&asked.view(), TtlRule::Aged { secs: 7 }, &ReplyOptions::default(), &mut out);
         let reply = ResponseRef::parse(&out[..written]).unwrap();
         let name: crate::wire::name::Name = "a.".parse().unwrap();
         assert_eq!(reply.records(Section::Answer).count(), 2);

@@ -7,8 +7,9 @@ use std::path::Path;
 use veildns::config::error::Appearance;
 use veildns::config::from_text;
 use veildns::config::summary::summary;
+use veildns::policy::client_subnet::SubnetRule;
 use veildns::wire::ede::{Ede, EdeCode};
-use veildns::wire::edns::{EdnsRef, OPTION_ECS};
+use veildns::wire::edns::{EdnsRef, IdleTimeout, OPTION_ECS, ReplyOptions};
 use veildns::wire::frame::{self, Deframer};
 use veildns::wire::header::Rcode;
 use veildns::wire::name::{MAX_NAME, Name, NameRef};
@@ -56,14 +57,20 @@ pub fn query(octets: &[u8]) {
     };
     assert_eq!(query.bytes(), octets);
     let ede = Ede::new(EdeCode::NETWORK_ERROR, "no server");
+    let options = ReplyOptions { keepalive: Some(IdleTimeout(100)), ..echo(&query) }.because(&ede);
     for transport in [ClientTransport::Udp, ClientTransport::Tcp] {
         let limit = query.reply_limit(transport);
-        let written = reply::error(&query, Rcode::SERVFAIL, Some(&ede), &mut out[..limit]);
-        assert_reply(&query, &out[..written]);
-        let written = reply::truncated(&query, &mut out[..limit]);
-        assert!(assert_reply(&query, &out[..written]).header().is_truncated());
+        let written = reply::error(&query, Rcode::SERVFAIL, &options, &mut out[..limit]);
+        let reply = assert_reply(&query, &out[..written]);
+        let back = reply.edns().and_then(|edns| edns.option(OPTION_ECS));
+        assert_eq!(back, options.subnet.filter(|_| reply.edns().is_some()));
     }
     upstream_query(&query);
+}
+
+/// What goes back to a client whose network is forwarded.
+fn echo<'a>(query: &QueryRef<'a>) -> ReplyOptions<'a> {
+    ReplyOptions { subnet: SubnetRule::Forward.echoed(query), ..ReplyOptions::default() }
 }
 
 /// The query that we would send on.
@@ -173,7 +180,7 @@ fn store_and_render(response: &ResponseRef<'_>, query: Option<&QueryRef<'_>>) {
 
 /// Renders one reply and reads it.
 fn render(stored: &StoredAnswer, query: &QueryRef<'_>, rule: TtlRule, out: &mut [u8]) {
-    let written = stored.render(query, rule, None, out);
+    let written = stored.render(query, rule, &echo(query), out);
     assert_ne!(written, 0, "header, question and OPT always fit");
     let reply = assert_reply(query, &out[..written]);
     if reply.header().is_truncated() {

@@ -415,6 +415,16 @@ fn ask(words: &mut Words) -> Result<Ask, String> {
     Ok(ask)
 }
 
+/// Reads `192.0.2.0/24 scope 20` into the data of an ECS option.
+fn subnet_with_scope(words: &mut Words) -> Result<Vec<u8>, String> {
+    let mut subnet = words.read("network", words::subnet)?;
+    if !words.take("scope") {
+        return Err("the network of a reply has a scope".to_owned());
+    }
+    subnet[3] = words.read("number", |word| word.parse().ok())?;
+    Ok(subnet)
+}
+
 /// Reads a reply that is awaited.
 fn reply(words: &mut Words) -> Result<Reply, String> {
     let records = words.split_records().map(words::records).transpose()?;
@@ -432,6 +442,7 @@ fn reply(words: &mut Words) -> Result<Reply, String> {
                 let code = words.read("number", |word| word.parse().ok())?;
                 reply.ede = Some((code, words.take_if(words::quoted)));
             }
+            "ecs" => reply.subnet = Some(subnet_with_scope(words)?),
             "ad" => reply.authentic = true,
             "tc" => reply.truncated = true,
             "empty" if reply.records.is_none() => reply.records = Some(Vec::new()),

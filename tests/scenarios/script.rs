@@ -187,6 +187,8 @@ pub struct Reply {
     pub from: Option<String>,
     /// Code, and a part of its text.
     pub ede: Option<(u16, Option<String>)>,
+    /// Data of an ECS option; None: no such option.
+    pub subnet: Option<Vec<u8>>,
     pub authentic: bool,
     pub truncated: bool,
     /// Without: any.

@@ -101,6 +101,9 @@ fn differences(reply: &Reply, heard: &Heard) -> Vec<String> {
         (Some((code, _)), _) => wrong.push(format!("not ede {code}")),
         (None, Some((code, _))) => wrong.push(format!("no line says ede {code}")),
     }
+    if message.option(OPTION_ECS) != reply.subnet.as_deref() {
+        wrong.push(format!("with ECS data {:?}", message.option(OPTION_ECS)));
+    }
     if message.is_authentic() != reply.authentic {
         wrong.push("ad".to_owned());
     }

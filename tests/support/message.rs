@@ -97,6 +97,8 @@ pub struct Opt {
 pub const OPTION_ECS: u16 = 8;
 /// EDNS option: cookie (RFC 7873).
 pub const OPTION_COOKIE: u16 = 10;
+/// EDNS option: TCP keepalive (RFC 7828).
+pub const OPTION_KEEPALIVE: u16 = 11;
 /// EDNS option: padding (RFC 7830).
 pub const OPTION_PADDING: u16 = 12;
 /// EDNS option: extended error (RFC 8914).

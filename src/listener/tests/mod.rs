@@ -13,6 +13,7 @@ use crate::resolver::Step;
 use crate::resolver::waiter::{ReplyBatch, ReplyNote, Waiter};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::outcome::{Outcome, Source};
+use crate::wire::edns::ReplyOptions;
 use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryRef};
 use crate::wire::reply;
@@ -100,7 +101,7 @@ fn is_held(waiter: &Waiter) -> bool {
 
 /// Writes NOERROR, made as long as may be when the name ends in `huge`.
 fn render(query: &QueryRef<'_>, out: &mut [u8]) -> usize {
-    let octets = reply::error(query, Rcode::NOERROR, None, out);
+    let octets = reply::error(query, Rcode::NOERROR, &ReplyOptions::default(), out);
     if query.question().name.as_bytes().ends_with(b"huge\0") { out.len() } else { octets }
 }
 
