@@ -16,7 +16,8 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use support::authority::Certificate;
+use support::authority::{Certificate, trusted};
+use support::binary::Running;
 use support::gateway::{Setup, setup};
 use support::message::{query, rcode, rtype};
 use support::script::{Door, Reply, Script};
@@ -250,5 +251,37 @@ fn connections_cut_under_way_cost_no_query() {
             assert_eq!(answer.rcode(), rcode::NOERROR, "{protocol:?} query {number}: {:?}", answer.ede());
             server.cut();
         }
+    }
+}
+
+#[test]
+fn roots_of_the_system_count_where_the_operator_says_so_and_only_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("veildns.toml");
+    let root = trusted().ca_file();
+    // Where OpenSSL and what follows it look for the roots of the system.
+    let variables = [("SSL_CERT_FILE", root.to_str().unwrap())];
+    let asked = query("host-rooted.lab.example", rtype::A);
+    for protocol in BOTH {
+        let ask = |roots: &str| {
+            let server = Server::start(protocol, Script::good());
+            let table = format!(
+                "[tls]\nroots = \"{roots}\"\n[server.lab]\nurl = \"{}\"\naddresses = [\"127.0.0.1\"]",
+                server.url()
+            );
+            setup().top("upstreams", "[\"lab\"]").table(&table).write(&config);
+            let running = Running::start_with(&config, &variables);
+            (running.client().udp(&asked), server)
+        };
+        let (accepted, server) = ask("system");
+        assert_eq!((accepted.rcode(), accepted.answers.len()), (rcode::NOERROR, 1), "{protocol:?}");
+        assert_eq!(server.log.asked_for("host-rooted.lab.example."), 1, "{protocol:?}");
+        let (refused, server) = ask("webpki");
+        assert_eq!(
+            (refused.rcode(), refused.ede_code()),
+            (rcode::SERVFAIL, Some(UNREACHABLE)),
+            "{protocol:?}"
+        );
+        assert!(server.log.queries().is_empty(), "{protocol:?}");
     }
 }
