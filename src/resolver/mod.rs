@@ -8,7 +8,6 @@
 //! ```
 
 mod attempts;
-mod deadlines;
 mod driver;
 mod echo;
 mod endings;

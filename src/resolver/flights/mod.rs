@@ -2,8 +2,10 @@
 //! waiters are replied to (`endings`). Here is the table of them, and how they begin. No socket, task or clock: `now`,
 //! work and completions go in; exchanges and replies come out.
 
+mod deadlines;
+
+use self::deadlines::Deadlines;
 use super::attempts::Reason;
-use super::deadlines::Deadlines;
 use super::echo::Keepalive;
 use super::endings::Ending;
 use super::failure::Failure;
