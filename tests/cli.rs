@@ -17,33 +17,10 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use support::authority::{Certificate, NAME};
-use support::binary::{undisturbed, veildns};
+use support::binary::{run, stderr, stdout, undisturbed, veildns, written};
 use support::gateway::setup;
 use support::script::Script;
 use support::server::{BOTH, Protocol, Server};
-
-/// What was written to standard output.
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// What was written to standard error.
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Runs the program to its end.
-fn run(arguments: &[&str]) -> Output {
-    veildns().args(arguments).output().unwrap()
-}
-
-/// Writes a configuration into a directory of its own.
-fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("veildns.toml");
-    std::fs::write(&file, text).unwrap();
-    (directory, file)
-}
 
 /// Runs `check` on a text.
 fn check(text: &str) -> (Output, PathBuf) {

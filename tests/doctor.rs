@@ -19,7 +19,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::authority::Certificate;
-use support::binary::veildns;
+use support::binary::{stderr, veildns, written};
 use support::gateway::setup;
 use support::message::rtype;
 use support::netns::{self, system};
@@ -36,8 +36,7 @@ fn doctor(file: &Path, flags: &[&str]) -> Output {
 
 /// Reads what was written as JSON.
 fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(output)))
 }
 
 /// Returns the findings of a check.
@@ -47,10 +46,7 @@ fn findings<'a>(report: &'a Value, check: &str) -> Vec<&'a Value> {
 
 /// A configuration with one server.
 fn with_server(server: &Server) -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("veildns.toml");
-    setup().server("lab", server).write(&file);
-    (directory, file)
+    written(&setup().server("lab", server).text())
 }
 
 #[test]

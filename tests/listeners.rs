@@ -26,6 +26,18 @@ fn pair() -> (Server, Gateway) {
     (server, gateway)
 }
 
+/// The same, with a name that is answered once the gate is open.
+fn with_a_slow_name() -> (Gate, Server, Gateway) {
+    let gate = Gate::closed();
+    let script = Script {
+        names: [("host-slow.lab.example.".to_owned(), Reply::Gate(gate.clone()))].into(),
+        ..Script::good()
+    };
+    let server = Server::start(Protocol::Dot, script);
+    let gateway = setup().server("lab", &server).start();
+    (gate, server, gateway)
+}
+
 #[test]
 fn udp_and_tcp_share_a_port_and_give_the_same_answer() {
     let (_server, gateway) = pair();
@@ -102,13 +114,7 @@ fn what_is_truncated_by_udp_is_whole_by_tcp_up_to_60_kilobytes() {
 
 #[test]
 fn a_slow_name_holds_nobody_up_on_a_tcp_connection() {
-    let gate = Gate::closed();
-    let script = Script {
-        names: [("host-slow.lab.example.".to_owned(), Reply::Gate(gate.clone()))].into(),
-        ..Script::good()
-    };
-    let server = Server::start(Protocol::Dot, script);
-    let gateway = setup().server("lab", &server).start();
+    let (gate, _server, gateway) = with_a_slow_name();
     let mut connection = gateway.client().connect();
     let slow = query("host-slow.lab.example", rtype::A);
     connection.send(&slow.octets());
@@ -161,13 +167,7 @@ fn who_asks_over_tcp_is_told_how_long_the_connection_may_be_idle() {
 
 #[test]
 fn who_asks_over_tcp_while_we_stop_is_asked_to_close() {
-    let gate = Gate::closed();
-    let script = Script {
-        names: [("host-slow.lab.example.".to_owned(), Reply::Gate(gate.clone()))].into(),
-        ..Script::good()
-    };
-    let server = Server::start(Protocol::Dot, script);
-    let gateway = setup().server("lab", &server).start();
+    let (gate, server, gateway) = with_a_slow_name();
     let mut connection = gateway.client().connect();
     connection.send(&keepalive_query("host-slow.lab.example").octets());
     eventually("the query waits", || server.log.asked_for("host-slow.lab.example.") == 1);

@@ -16,7 +16,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::authority::{self, Certificate, NAME};
-use support::binary::{Running, veildns};
+use support::binary::{Running, run, stderr, stdout, veildns, written};
 use support::message::{query, rcode, rtype};
 use support::script::Script;
 use support::server::{Protocol, Server};
@@ -136,7 +136,7 @@ fn what_cannot_be_meant_is_a_usage_error_and_what_cannot_be_used_one_of_the_conf
     ] {
         let directory = tempfile::tempdir().unwrap();
         let output = proxy_dns(directory.path()).args(["--port", "0"]).args(arguments).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
+        let text = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         assert!(text.contains(words), "{arguments:?}: {text}");
     }
@@ -149,20 +149,17 @@ fn original(name: &str) -> PathBuf {
 
 /// Runs `import`.
 fn import(arguments: &[&str]) -> Output {
-    veildns().arg("import").args(arguments).output().unwrap()
+    run(&[&["import"], arguments].concat())
 }
 
 /// Imports what is expected to be good, and returns what is not a comment and the comments with their lines joined.
 fn imported(arguments: &[&str]) -> (String, String) {
     let output = import(arguments);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("veildns.toml");
-    std::fs::write(&file, &text).unwrap();
-    let checked = veildns().args(["check", "--config"]).arg(&file).output().unwrap();
-    assert!(checked.status.success(), "{text}\n{}", String::from_utf8_lossy(&checked.stderr));
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    let text = stdout(&output);
+    let (_directory, file) = written(&text);
+    let checked = run(&["check", "--config", file.to_str().unwrap()]);
+    assert!(checked.status.success(), "{text}\n{}", stderr(&checked));
     let (comments, keys): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
     let comments: Vec<&str> = comments.iter().flat_map(|line| line[1..].split_whitespace()).collect();
     (keys.join("\n").trim().to_owned(), comments.join(" "))
@@ -316,7 +313,7 @@ fn mistakes_of_an_original_are_shown_at_their_lines_all_at_once() {
         let file = directory.path().join("original");
         std::fs::write(&file, &text).unwrap();
         let output = import(&[file.to_str().unwrap(), "--from", from]);
-        let errors = String::from_utf8_lossy(&output.stderr);
+        let errors = stderr(&output);
         assert_eq!(output.status.code(), Some(78), "{text}{errors}");
         assert!(output.stdout.is_empty(), "{text}");
         for expected in expected {
@@ -333,13 +330,13 @@ fn an_import_overwrites_nothing_and_says_what_is_next() {
         [original("stubby.yml").display().to_string(), "--output".to_owned(), result.display().to_string()];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let first = import(&arguments);
-    let said = String::from_utf8_lossy(&first.stderr);
+    let said = stderr(&first);
     assert!(first.status.success() && first.stdout.is_empty(), "{said}");
     assert!(said.contains("veildns check --config") && said.contains("not carried over"), "{said}");
     let text = std::fs::read_to_string(&result).unwrap();
     assert!(config::from_text(&text, directory.path()).is_ok());
     let second = import(&arguments);
-    assert_eq!(second.status.code(), Some(64), "{}", String::from_utf8_lossy(&second.stderr));
+    assert_eq!(second.status.code(), Some(64), "{}", stderr(&second));
     assert_eq!(std::fs::read_to_string(&result).unwrap(), text);
     for (arguments, code) in [
         (&["no/such/file"][..], 78),

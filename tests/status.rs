@@ -19,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use support::binary::{Running, veildns};
+use support::binary::{Running, run, stderr, stdout, veildns};
 use support::gateway::{Setup, setup};
 use support::message::{query, rcode, rtype};
 use support::script::{Reply, Script};
@@ -52,7 +52,7 @@ impl Lab {
     fn text(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
+        stdout(&output)
     }
 
     /// Runs it with `--json` and returns the object.
@@ -68,15 +68,6 @@ impl Lab {
 /// Adds the control socket to a configuration.
 fn with_socket(setup: &Setup, socket: &Path) -> Setup {
     setup.clone().table(&format!("[control]\nsocket = {:?}", socket.to_str().unwrap()))
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Runs the program with nothing but these arguments.
-fn bare(arguments: &[&str]) -> Output {
-    veildns().args(arguments).output().unwrap()
 }
 
 #[test]
@@ -323,7 +314,7 @@ fn other_versions_strangers_and_silence_are_told_apart() {
             stream.write_all(answer).unwrap();
             asked
         });
-        let output = bare(&["status", "--socket", path.to_str().unwrap()]);
+        let output = run(&["status", "--socket", path.to_str().unwrap()]);
         let asked: Value = serde_json::from_str(&answering.join().unwrap()).unwrap();
         assert_eq!(asked, serde_json::json!({ "veildns": 1, "do": "status" }));
         assert_eq!(output.status.code(), Some(1));
@@ -368,7 +359,7 @@ fn help_has_examples() {
         &["cache", "dump", "--help"],
         &["log-level", "--help"],
     ] {
-        let text = String::from_utf8(bare(arguments).stdout).unwrap();
+        let text = stdout(&run(arguments));
         assert!(text.contains("Examples:\n  veildns "), "{arguments:?}:\n{text}");
     }
     for wrong in [
@@ -377,6 +368,6 @@ fn help_has_examples() {
         &["cache", "flush", "--subtree"],
         &["status", "--watch", "0"],
     ] {
-        assert_eq!(bare(wrong).status.code(), Some(64), "{wrong:?}");
+        assert_eq!(run(wrong).status.code(), Some(64), "{wrong:?}");
     }
 }

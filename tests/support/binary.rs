@@ -5,8 +5,8 @@ use super::client::Client;
 use super::process::Process;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 /// Names another build of the program, which is tested instead of the one that was built with the tests.
 const OTHER: &str = "VEILDNS_TEST_PROGRAM";
@@ -30,6 +30,29 @@ pub fn undisturbed(mut command: Command) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// What was written to standard output.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What was written to standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    veildns().args(arguments).output().unwrap()
+}
+
+/// Writes a configuration into a directory of its own.
+pub fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("veildns.toml");
+    std::fs::write(&file, text).unwrap();
+    (directory, file)
 }
 
 /// The program while it runs.

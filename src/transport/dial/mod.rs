@@ -369,9 +369,7 @@ mod tests {
     async fn the_address_that_worked_is_tried_first_the_next_time() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let addresses = [IpAddr::from([127, 0, 0, 9]), IpAddr::from([127, 0, 0, 1])];
-        let host = Host::Name("dns.example".to_owned());
-        let dial = TcpDial::new(&host, port, &addresses, &surroundings(Limits::default()));
+        let (dial, addresses) = of_addresses(port, [9, 1]);
         let dialled = dial.dial(deadline()).await.unwrap();
         assert_eq!(dialled.address.ip(), addresses[1]);
         assert!(dialled.stream.nodelay().unwrap());
@@ -386,9 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_address_is_tried_last_until_the_network_is_another_one() {
-        let addresses = [IpAddr::from([127, 0, 0, 8]), IpAddr::from([127, 0, 0, 9])];
-        let host = Host::Name("dns.example".to_owned());
-        let dial = TcpDial::new(&host, 853, &addresses, &surroundings(Limits::default()));
+        let (dial, addresses) = of_addresses(853, [8, 9]);
         dial.known().worked.remember(NetworkId(0), addresses[0], clock::now());
         dial.silent(addresses[0]);
         assert_eq!(order(&dial), [addresses[1], addresses[0]]);
@@ -450,15 +446,28 @@ mod tests {
         dial.plan(&dial.written, dial.network.id()).0
     }
 
-    #[tokio::test]
-    async fn a_name_is_looked_up_once_and_again_when_its_addresses_fail() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+    /// A dial with two written addresses of this machine, which end in these octets.
+    fn of_addresses(port: u16, last: [u8; 2]) -> (TcpDial, [IpAddr; 2]) {
+        let addresses = last.map(|last| IpAddr::from([127, 0, 0, last]));
+        let host = Host::Name("dns.example".to_owned());
+        (TcpDial::new(&host, port, &addresses, &surroundings(Limits::default())), addresses)
+    }
+
+    /// A dial by name, and the phone book in which the name is loopback.
+    fn looked_up(port: u16) -> (TcpDial, Arc<Phonebook>) {
         let mut book = Phonebook::default();
         book.entries.insert("dns.example".to_owned(), vec![[127, 0, 0, 1].into()]);
         let book = Arc::new(book);
         let around = Surroundings { lookup: Arc::clone(&book) as _, ..surroundings(Limits::default()) };
         let dial = TcpDial::new(&Host::Name("dns.example".to_owned()), port, &[], &around);
+        (dial, book)
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_and_again_when_its_addresses_fail() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (dial, book) = looked_up(port);
         dial.dial(deadline()).await.unwrap();
         dial.dial(deadline()).await.unwrap();
         assert_eq!(book.asked.load(Ordering::Relaxed), 1);
@@ -472,9 +481,7 @@ mod tests {
     async fn an_address_that_connects_but_is_not_the_server_gives_way_to_the_others() {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let addresses = [IpAddr::from([127, 0, 0, 8]), IpAddr::from([127, 0, 0, 9])];
-        let host = Host::Name("dns.example".to_owned());
-        let dial = TcpDial::new(&host, port, &addresses, &surroundings(Limits::default()));
+        let (dial, addresses) = of_addresses(port, [8, 9]);
         for round in [0, 1, 0, 1] {
             let dialled = dial.dial(deadline()).await.unwrap();
             assert_eq!(dialled.address.ip(), addresses[round]);
@@ -486,11 +493,7 @@ mod tests {
     async fn learnt_addresses_where_others_answer_are_looked_up_again() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut book = Phonebook::default();
-        book.entries.insert("dns.example".to_owned(), vec![[127, 0, 0, 1].into()]);
-        let book = Arc::new(book);
-        let around = Surroundings { lookup: Arc::clone(&book) as _, ..surroundings(Limits::default()) };
-        let dial = TcpDial::new(&Host::Name("dns.example".to_owned()), port, &[], &around);
+        let (dial, book) = looked_up(port);
         let dialled = dial.dial(deadline()).await.unwrap();
         dial.refuted(dialled.address.ip());
         dial.dial(deadline()).await.unwrap();
