@@ -98,6 +98,7 @@ def case_hol(work, peer, o, mode):
     with running(work, peer, mode, rtt=o.rtt) as (up, s):
         dnsperf(s.port, new_names(work, 200), 3, 1, 20, rate=100)
         up.reset()
+        before = up.stats()['open']
         slow = subprocess.Popen(['dnsperf', '-s', '127.0.0.1', '-p', str(s.port), '-d', new_names(work, 500, 'd500-m'), '-c', '1', '-q', '50', '-Q', '20', '-l', str(o.secs + 1)],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -106,7 +107,8 @@ def case_hol(work, peer, o, mode):
             slow.wait(30)
         finally:
             slow.kill()
-        return {**percentiles(r), 'conns': up.stats()['conns']}
+        after = up.stats()
+        return {**percentiles(r), 'conns': after['conns'], 'closed': before + after['conns'] - after['open']}
 
 
 def case_idle(work, peer, o, mode):
@@ -216,7 +218,7 @@ def case_scaling(work, peer, o, kind):
             if kind == 'hit':
                 warm(s, data)
             before = cpu_by_thread(s.pid)
-            r = dnsperf(s.port, data, o.secs, 64, 100 * threads, once=kind != 'hit')
+            r = dnsperf(s.port, data, o.secs, 200, 100 * threads, once=kind != 'hit')
             spent = [v - before.get(t, 0) for t, v in cpu_by_thread(s.pid).items()]
             out[f'us_{threads}'] = sum(spent) / max(1, r['ok']) * 1e6
             out[f'busiest_us_{threads}'] = max(max(spent), sum(spent) / threads) / max(1, r['ok']) * 1e6
@@ -230,10 +232,10 @@ def run_case(work, peer, case, o):
     needs_cache = 'hit' in (base, mode) or base == 'growth'
     if mode and mode != 'hit' and mode not in peer.modes:
         return None
-    if (is_echo and case not in ('hit', 'syscalls-hit')) or (needs_cache and not peer.cache):
+    if (is_echo and case not in ('hit', 'syscalls-hit', 'scaling-hit')) or (needs_cache and not peer.cache):
         return None
     # The others' caches are configured for fewer names, and their threads do not mean what ours do.
-    if base in ('growth', 'scaling') and not peer.ours:
+    if base in ('growth', 'scaling') and not (peer.ours or is_echo):
         return None
     f = globals()[f'case_{base}']
     return f(work, peer, o, mode) if mode else f(work, peer, o)

@@ -35,6 +35,10 @@ const VARIANT: Variant = Variant { dnssec_ok: false, checking_disabled: false, p
 /// What is kept of answers here.
 const KEEP: Keep = Keep { authority: false, authentic_data: false };
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The answer to a query, at rest.
 fn stored(query: &[u8]) -> StoredAnswer {
     StoredAnswer::from_response(&ResponseRef::parse(&answer(query)).unwrap(), KEEP)

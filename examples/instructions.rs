@@ -21,6 +21,10 @@ use veildns::clock;
 use veildns::config::settings::{DohMethod, Host};
 use veildns::transport::bench::{IdTable, Requests};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(work), Some(Ok(times))) = (arguments.next(), arguments.next().map(|times| times.parse()))
