@@ -41,12 +41,20 @@ impl SubnetRule {
         }
     }
 
-    /// Returns the option of queries that carry none of a client's.
-    pub fn own(&self) -> SubnetOption<'_> {
+    /// Returns the option of a query that names this network, or none.
+    pub fn option<'a>(&self, network: Option<&'a SubnetContent>) -> SubnetOption<'a> {
+        match (network, self) {
+            (Some(network), _) => SubnetOption::Content(network.as_ref()),
+            (None, Self::OptOut) => SubnetOption::OptOut,
+            (None, Self::Strip | Self::Fixed(_) | Self::Forward) => SubnetOption::Absent,
+        }
+    }
+
+    /// Returns the operator's network, if each query names it.
+    pub fn fixed(&self) -> Option<SubnetContent> {
         match self {
-            Self::Strip | Self::Forward => SubnetOption::Absent,
-            Self::OptOut => SubnetOption::OptOut,
-            Self::Fixed(content) => SubnetOption::Content(content.as_ref()),
+            Self::Fixed(content) => Some(*content),
+            Self::Strip | Self::OptOut | Self::Forward => None,
         }
     }
 
@@ -101,6 +109,18 @@ impl SubnetContent {
         let as_sent = Self::new(family, source, address);
         let well_formed = source <= longest && scope == 0 && as_sent.as_ref() == content;
         well_formed.then(|| Self::new(family, source.min(kept), address))
+    }
+
+    /// True when an option of a response is about this network: the same family, source prefix and address (RFC 7871 §7.3). Who
+    /// asked for none (source 0) may be told of any.
+    pub fn is_echoed_by(&self, option: &[u8]) -> bool {
+        let Some((&[family_high, family_low, source, _], address)) = self.as_ref().split_first_chunk() else {
+            return false;
+        };
+        source == 0
+            || option.split_first_chunk().is_some_and(|(head, rest): (&[u8; HEAD_LEN], _)| {
+                head.starts_with(&[family_high, family_low, source]) && rest.starts_with(address)
+            })
     }
 
     /// Writes family, prefix length and as much of `address` as the prefix has.
@@ -160,7 +180,10 @@ mod tests {
 
     #[test]
     fn our_own_option_is_what_the_operator_set() {
-        let own = |setting, expected| assert_eq!(SubnetRule::new(setting).own(), expected);
+        let own = |setting, expected| {
+            let rule = SubnetRule::new(setting);
+            assert_eq!(rule.option(rule.fixed().as_ref()), expected);
+        };
         own(ClientSubnet::Strip, SubnetOption::Absent);
         own(ClientSubnet::Forward, SubnetOption::Absent);
         own(ClientSubnet::OptOut, SubnetOption::OptOut);
@@ -198,6 +221,24 @@ mod tests {
         assert_eq!(echoed(ClientSubnet::Forward, whole).as_deref(), Some(whole));
         assert_eq!(echoed(ClientSubnet::Forward, b"\x00\x01\x20\x00\xcb\x00"), None);
         assert_eq!(echoed(ClientSubnet::Strip, whole), None);
+    }
+
+    #[test]
+    fn an_option_of_a_response_is_about_our_network_or_another() {
+        let ours = SubnetContent::of_client(b"\x00\x01\x18\x00\xcb\x00\x71").unwrap();
+        for (option, expected) in [
+            (b"\x00\x01\x18\x14\xcb\x00\x71".as_slice(), true),
+            (b"\x00\x01\x18\x20\xcb\x00\x71", true),
+            (b"\x00\x01\x18\x14\xcb\x00\x72", false),
+            (b"\x00\x01\x14\x14\xcb\x00\x70", false),
+            (b"\x00\x02\x18\x14\xcb\x00\x71", false),
+            (b"\x00\x01\x18\x14\xcb\x00", false),
+            (b"\x00\x01", false),
+        ] {
+            assert_eq!(ours.is_echoed_by(option), expected, "{option:?}");
+        }
+        let nobody = SubnetContent::of_client(b"\x00\x01\x00\x00").unwrap();
+        assert!(nobody.is_echoed_by(b"\x00\x01\x18\x14\xcb\x00\x71"));
     }
 
     #[test]

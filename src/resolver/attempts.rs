@@ -249,7 +249,7 @@ impl Flights {
         }
         let answer = asked.keep(response);
         // An answer for one network is nobody else's (RFC 7871 §7.3.1). The network that we named is part of the key.
-        let is_ours = response.ecs_scope().is_none_or(|scope| scope == 0) || flight.names_network;
+        let is_ours = response.ecs_scope().is_none_or(|scope| scope == 0) || flight.subnet.is_some();
         if !is_ours {
             return Ending::Answer { answer, server };
         }

@@ -15,6 +15,7 @@ use super::snapshot::{GroupEntry, Snapshot};
 use super::validate::Asked;
 use super::waiter::Waiter;
 use crate::cache::key::{KeyRef, Variant};
+use crate::policy::client_subnet::SubnetContent;
 use crate::telemetry::traces::facts::FlightFacts;
 use crate::upstream::Upstream;
 use crate::upstream::group::Attempts;
@@ -42,8 +43,8 @@ pub(super) struct Flight {
     pub(super) hash: u64,
     /// What is sent to servers.
     pub(super) query: Bytes,
-    /// Does the query name a client network? Then its answer is for that network, which the variant stands for.
-    pub(super) names_network: bool,
+    /// The network that the query names, if it names one. Then its answer is for that network, which the variant stands for.
+    pub(super) subnet: Option<SubnetContent>,
     /// Who waits.
     pub(super) waiters: Vec<(Waiter, Permit)>,
     /// What is said when nothing better comes in time.
@@ -140,7 +141,8 @@ impl Flight {
     /// Returns what an answer from this server is checked against.
     pub(super) fn asked(&self, place: usize) -> Option<Asked<'_>> {
         let trust_ad = self.server(place).is_some_and(|server| server.spec().trust_ad);
-        Some(Asked { question: self.question()?, dnssec_ok: self.variant.dnssec_ok, trust_ad })
+        let Variant { dnssec_ok, .. } = self.variant;
+        Some(Asked { question: self.question()?, dnssec_ok, subnet: self.subnet.as_ref(), trust_ad })
     }
 
     /// Returns true while some attempt may still bring an answer.

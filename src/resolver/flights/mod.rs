@@ -26,7 +26,7 @@ use crate::telemetry::traces::Traces;
 use crate::telemetry::traces::facts::EndedFlight;
 use crate::transport::CompletionSink;
 use crate::upstream::group::Attempts;
-use crate::wire::query::{QueryRef, SubnetOption, UpstreamQuery};
+use crate::wire::query::{QueryRef, UpstreamQuery};
 use crate::wire::question::QuestionRef;
 use crate::wire::stored::StoredAnswer;
 use hashbrown::HashTable;
@@ -226,16 +226,13 @@ impl Flights {
     /// Makes the record of a flight.
     fn new_flight(&self, pending: Pending, question: Box<[u8]>, now: Instant) -> Option<Flight> {
         let Pending { snapshot, group, variant, subnet, hash, stale } = pending;
-        let option = subnet
-            .as_ref()
-            .map_or_else(|| snapshot.subnet.own(), |subnet| SubnetOption::Content(subnet.as_ref()));
-        let names_network = matches!(option, SubnetOption::Content(_));
+        let subnet = subnet.or_else(|| snapshot.subnet.fixed());
         let entry = snapshot.groups.get(group)?;
         let query = UpstreamQuery {
             question: QuestionRef::parse(&question)?,
             dnssec_ok: variant.dnssec_ok,
             checking_disabled: variant.checking_disabled,
-            subnet: option,
+            subnet: snapshot.subnet.option(subnet.as_ref()),
             padding: entry.padding,
         }
         .build();
@@ -248,7 +245,7 @@ impl Flights {
             question,
             hash,
             query,
-            names_network,
+            subnet,
             waiters: Vec::new(),
             stale,
             stale_sent: false,

@@ -217,6 +217,15 @@ fn answers_for_the_operator_s_own_network_are_kept() {
 }
 
 #[test]
+fn an_answer_about_another_network_than_ours_reaches_nobody() {
+    let (stray, spare) = (Fake::new(|query| Some(Ok(with_scope(query, 24)))), answering(50));
+    let servers = [("stray", &stray), ("spare", &spare)];
+    let mut rig = Rig::with(&servers, "[privacy]\nclient_subnet = \"198.51.100.0/24\"");
+    rig.ask("www.example");
+    assert_eq!(rig.heard(), [good(Source::Upstream, 50)]);
+}
+
+#[test]
 fn an_answer_for_a_network_that_we_did_not_name_is_not_kept() {
     let server = Fake::new(|query| Some(Ok(with_scope(query, 24))));
     let mut rig = Rig::new(&[("a", &server)]);

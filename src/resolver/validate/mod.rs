@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod tests;
 
+use crate::policy::client_subnet::SubnetContent;
+use crate::wire::edns::OPTION_ECS;
 use crate::wire::question::{QuestionRef, RecordType};
 use crate::wire::rebuild::rebuild;
 use crate::wire::response::{PackedName, RecordRef, ResponseFault, ResponseRef, Section};
@@ -24,6 +26,8 @@ pub(super) struct Asked<'a> {
     pub(super) question: QuestionRef<'a>,
     /// Did we ask for DNSSEC records? Then signatures, and all of the authority section, stay.
     pub(super) dnssec_ok: bool,
+    /// The client network that our query named.
+    pub(super) subnet: Option<&'a SubnetContent>,
     /// Is this server's AD bit believed?
     pub(super) trust_ad: bool,
 }
@@ -41,6 +45,9 @@ impl Asked<'_> {
         if !response.question().matches(&self.question) {
             return Err(ResponseFault::QuestionMismatch);
         }
+        if self.is_for_another_network(&response) {
+            return Err(ResponseFault::Subnet);
+        }
         let mut chain = Chain::new(*self, &response);
         let related = chain.follow(&response);
         let answers = response.records(Section::Answer).count();
@@ -57,6 +64,13 @@ impl Asked<'_> {
             return Err(ResponseFault::Unrelated);
         }
         rebuilt.ok_or(ResponseFault::Record)
+    }
+
+    /// True when the response says that it is about another network than the one we named: such an answer is not to be used (RFC
+    /// 7871 §7.3).
+    fn is_for_another_network(&self, response: &ResponseRef<'_>) -> bool {
+        let said = || response.edns()?.option(OPTION_ECS);
+        self.subnet.is_some_and(|subnet| said().is_some_and(|option| !subnet.is_echoed_by(option)))
     }
 
     /// Turns a response that was found good into the form in which it is kept and rendered.

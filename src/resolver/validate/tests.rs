@@ -71,7 +71,7 @@ fn check(rtype: RecordType, dnssec_ok: bool, message: Vec<u8>) -> Result<Bytes, 
     let www = name("www.example");
     let question =
         QuestionRef { name: crate::wire::name::NameRef::parse(&www).unwrap(), rtype, class: Class::IN };
-    Asked { question, dnssec_ok, trust_ad: false }.check(message.into())
+    Asked { question, dnssec_ok, subnet: None, trust_ad: false }.check(message.into())
 }
 
 /// Which answer records are left, by their places; `Err` when nothing is accepted.
@@ -391,7 +391,7 @@ proptest! {
             rtype: RecordType::A,
             class: Class::IN,
         };
-        let asked = Asked { question, dnssec_ok, trust_ad };
+        let asked = Asked { question, dnssec_ok, subnet: None, trust_ad };
         let Ok(checked) = asked.check(octets.into()) else { return Ok(()) };
         let response = ResponseRef::parse(&checked).unwrap();
         for record in response.records(Section::Answer) {

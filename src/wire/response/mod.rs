@@ -53,6 +53,9 @@ pub enum ResponseFault {
     /// Answer records that have nothing to do with the question.
     #[error("no record of the answer follows from the question")]
     Unrelated,
+    /// The Client Subnet option is about another network than ours (RFC 7871 §7.3).
+    #[error("the client subnet is not ours")]
+    Subnet,
     /// The ID is not the one that was sent.
     #[error("the response ID is wrong")]
     Id,
@@ -60,7 +63,7 @@ pub enum ResponseFault {
 
 impl ResponseFault {
     /// All variants, for the metrics table.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Short,
         Self::NotResponse,
         Self::Opcode,
@@ -72,6 +75,7 @@ impl ResponseFault {
         Self::Name,
         Self::Opt,
         Self::Unrelated,
+        Self::Subnet,
         Self::Id,
     ];
 
@@ -89,6 +93,7 @@ impl ResponseFault {
             Self::Name => "name",
             Self::Opt => "opt",
             Self::Unrelated => "unrelated",
+            Self::Subnet => "subnet",
             Self::Id => "id",
         }
     }
