@@ -116,7 +116,97 @@ fn generated() -> Vec<(&'static str, String, Vec<u8>)> {
         seeds.push(("response", label, answer));
     }
     seeds.push(("frame", "zone".to_owned(), stream));
+    let of_clients =
+        queries().into_iter().map(|(name, octets)| ("query", name, with(with(octets, 0, 0x12), 1, 0x34)));
+    seeds.extend(of_clients);
     seeds
+}
+
+/// Makes what clients may ask besides: each opcode, many types and classes, each EDNS option that has a meaning, odd names.
+fn queries() -> Vec<(String, Vec<u8>)> {
+    let base = || query("www.lab.example.", rtype::A);
+    let mut seeds = Vec::new();
+    for opcode in 0..16 {
+        seeds.push((format!("opcode-{opcode}"), with(base().octets(), 2, opcode << 3)));
+    }
+    for asked in TYPES {
+        seeds.push((format!("type-{asked}"), query("lab.example.", asked).dnssec().octets()));
+    }
+    for (name, options) in OPTIONS {
+        let built = options.iter().fold(base(), |built, (code, content)| built.option(*code, content));
+        seeds.push((format!("option-{name}"), built.octets()));
+    }
+    for (name, asked) in [
+        ("root", ".".to_owned()),
+        ("arpa", "1.0.0.127.in-addr.arpa.".to_owned()),
+        ("deep", format!("{}lab.example.", "a.".repeat(115))),
+        ("wide", format!("{}lab.example.", format!("{}.", "x".repeat(63)).repeat(3))),
+        ("case", "wWw.LaB.eXaMpLe.".to_owned()),
+    ] {
+        seeds.push((format!("name-{name}"), query(&asked, rtype::AAAA).octets()));
+    }
+    let plain = base().without_edns().octets();
+    let end = plain.len();
+    seeds.push(("response".to_owned(), with(plain.clone(), 2, 0x80)));
+    seeds.push(("two-questions".to_owned(), [with(plain.clone(), 5, 2), plain[12..].to_vec()].concat()));
+    seeds.push(("class-chaos".to_owned(), with(plain.clone(), end - 1, 3)));
+    seeds.push(("class-any".to_owned(), with(plain.clone(), end - 1, 255)));
+    let pointed = [&with(plain[..12].to_vec(), 5, 1)[..], &[0xc0, 12, 0, 1, 0, 1]].concat();
+    seeds.push(("name-points-at-itself".to_owned(), pointed));
+    let opt = &base().octets()[end..];
+    seeds.push(("two-opts".to_owned(), [&with(plain.clone(), 11, 2)[..], opt, opt].concat()));
+    seeds.push(("tail".to_owned(), [&plain[..], b"tail"].concat()));
+    seeds
+}
+
+/// Types that are asked for, or that mean something of their own.
+const TYPES: [u16; 20] = [
+    rtype::NS,
+    rtype::CNAME,
+    rtype::PTR,
+    rtype::HINFO,
+    29,
+    rtype::SRV,
+    rtype::NAPTR,
+    rtype::OPT,
+    rtype::DS,
+    rtype::RRSIG,
+    rtype::DNSKEY,
+    64,
+    249,
+    250,
+    251,
+    rtype::AXFR,
+    rtype::ANY,
+    rtype::CAA,
+    0,
+    rtype::UNKNOWN,
+];
+
+/// EDNS options, each as it should be and as it should not.
+const OPTIONS: [(&str, &[(u16, &[u8])]); 16] = [
+    ("nsid", &[(3, &[])]),
+    ("subnet-4", &[(8, &[0, 1, 24, 0, 192, 0, 2])]),
+    ("subnet-6", &[(8, &[0, 2, 56, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0])]),
+    ("subnet-none", &[(8, &[0, 1, 0, 0])]),
+    ("subnet-too-long", &[(8, &[0, 1, 33, 0, 192, 0, 2, 1, 0])]),
+    ("subnet-bits-behind", &[(8, &[0, 1, 20, 0, 192, 0, 255])]),
+    ("subnet-family", &[(8, &[0, 9, 8, 0, 1])]),
+    ("expire", &[(9, &[])]),
+    ("cookie", &[(10, &[1; 8])]),
+    ("cookie-server", &[(10, &[2; 24])]),
+    ("cookie-short", &[(10, &[3; 7])]),
+    ("keepalive", &[(11, &[])]),
+    ("padding", &[(12, &[0; 40])]),
+    ("chain", &[(13, &[3, b'l', b'a', b'b', 0])]),
+    ("error", &[(15, &[0, 22, b'n', b'o'])]),
+    ("many", &[(3, &[]), (8, &[0, 1, 0, 0]), (10, &[1; 8]), (11, &[]), (12, &[0; 3]), (65001, &[9; 9])]),
+];
+
+/// A message with one octet replaced.
+fn with(mut message: Vec<u8>, at: usize, octet: u8) -> Vec<u8> {
+    message[at] = octet;
+    message
 }
 
 /// What the zone is asked: each kind of answer.

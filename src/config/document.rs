@@ -144,6 +144,15 @@ impl Value {
     }
 }
 
+/// Returns the whole lines that `span` touches.
+pub(crate) fn lines_of(source: &str, span: &Range<usize>) -> Range<usize> {
+    let before = source.get(..span.start).unwrap_or(source);
+    let after = source.get(span.end..).unwrap_or("");
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let end = after.find('\n').map_or(source.len(), |at| span.end + at);
+    start..end
+}
+
 /// Puts `later` over `base`: tables key by key, arrays of tables (`[[route]]`) appended, everything else replaced.
 pub(crate) fn merge(base: &mut Table, later: Table) {
     for (name, entry) in later {

@@ -1,10 +1,13 @@
 //! Every error of a configuration, each with its file, line, column, the line itself with a caret, what was expected
 //! and, for a misspelt name, the nearest known one. What is *not* here: finding the errors.
 
-use super::document::{Place, Text};
+use super::document::{Place, Text, lines_of};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
 use std::sync::Arc;
+
+/// Errors shown in a report. Who has more mends these first; a file of rubbish would otherwise keep the reader waiting.
+const MOST_SHOWN: usize = 50;
 
 /// All that is wrong with a configuration: at least one error, in the order of the texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl ConfigErrors {
         })
     }
 
-    /// Writes the whole report.
+    /// Writes the report: the first errors with their lines, and how many there are.
     pub fn render(&self, appearance: Appearance) -> String {
         let renderer = match appearance {
             Appearance::Plain => Renderer::plain(),
@@ -67,12 +70,15 @@ impl ConfigErrors {
         }
         .term_width(80);
         let mut report = String::new();
-        for fault in &self.faults {
+        for fault in self.faults.iter().take(MOST_SHOWN) {
             report.push_str(&renderer.render(&self.groups(fault)));
             report.push_str("\n\n");
         }
         let plural = if self.faults.len() == 1 { "" } else { "s" };
         report.push_str(&format!("{} error{plural} in the configuration", self.faults.len()));
+        if self.faults.len() > MOST_SHOWN {
+            report.push_str(&format!("; the first {MOST_SHOWN} are shown"));
+        }
         report
     }
 
@@ -83,12 +89,15 @@ impl ConfigErrors {
         if let Some((place, text)) = shown {
             let start = place.span.start.min(text.text.len());
             let end = place.span.end.clamp(start, text.text.len());
-            let mut annotation = AnnotationKind::Primary.span(start..end);
+            // The renderer reads all that it is given, for each error anew: it gets the lines in question.
+            let lines = lines_of(&text.text, &(start..end));
+            let above = text.text.get(..lines.start).unwrap_or_default().matches('\n').count();
+            let mut annotation = AnnotationKind::Primary.span(start - lines.start..end - lines.start);
             if let Some(label) = &fault.label {
                 annotation = annotation.label(label.as_str());
             }
-            group = group
-                .element(Snippet::source(text.text.as_str()).path(text.name.as_str()).annotation(annotation));
+            let excerpt = Snippet::source(text.text.get(lines).unwrap_or_default()).line_start(above + 1);
+            group = group.element(excerpt.path(text.name.as_str()).annotation(annotation));
         } else if let Some(label) = &fault.label {
             group = group.element(Level::NOTE.message(label.as_str()));
         }
@@ -173,6 +182,11 @@ impl Faults {
 pub(crate) fn nearest<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     /// Below this similarity a suggestion is a guess: found by trying usual slips and unrelated words.
     const NEAR: f64 = 0.8;
+    /// Longer than any name by more than a slip. The comparison takes the product of both lengths.
+    const LONGEST: usize = 80;
+    if wrong.len() > LONGEST {
+        return None;
+    }
     let wrong = wrong.to_lowercase();
     known
         .into_iter()

@@ -2,8 +2,9 @@
 //! with a broken line still has its other lines checked. What is *not* here: which keys exist (`keys`) and what
 //! they mean (`resolve`). No other module names `toml`.
 
-use super::document::{Entry, Node, Place, Table, Value};
+use super::document::{Entry, Node, Place, Table, Value, lines_of};
 use super::error::{Fault, Faults};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -11,44 +12,63 @@ use toml::de::{DeTable, DeValue};
 /// Reads `source`, the text with index `text`, as TOML. Syntax errors go to `faults`; what could be understood beside them is returned.
 pub(crate) fn parse(text: usize, source: &str, faults: &mut Faults) -> Table {
     let (document, errors) = DeTable::parse_recoverable(source);
-    let mut broken: Vec<Range<usize>> = Vec::new();
+    let mut broken = BrokenLines::default();
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let lines = lines_of(source, &span);
         // One error a line: what the parser says next is about its own guess.
-        if broken.contains(&lines) {
-            continue;
+        if broken.add(lines) {
+            faults.push(Fault::at(&Place { text, span }, format!("not TOML: {}", error.message())));
         }
-        broken.push(lines);
-        faults.push(Fault::at(&Place { text, span }, format!("not TOML: {}", error.message())));
     }
     let mut table = convert_table(text, document.into_inner());
-    prune(&mut table, &broken);
+    if broken.join() {
+        prune(&mut table, &broken);
+    }
     table
 }
 
-/// Returns the whole lines that `span` touches.
-fn lines_of(source: &str, span: &Range<usize>) -> Range<usize> {
-    let before = source.get(..span.start).unwrap_or(source);
-    let after = source.get(span.end..).unwrap_or("");
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let end = after.find('\n').map_or(source.len(), |at| span.end + at);
-    start..end
+/// The lines that are not TOML: for the start of each stretch of lines, its end. A file may be broken in every line.
+#[derive(Default)]
+struct BrokenLines(BTreeMap<usize, usize>);
+
+impl BrokenLines {
+    /// Adds a stretch. False: it is known already.
+    fn add(&mut self, lines: Range<usize>) -> bool {
+        let end = self.0.get(&lines.start).copied();
+        if end.is_some_and(|end| end >= lines.end) {
+            return false;
+        }
+        self.0.insert(lines.start, lines.end);
+        true
+    }
+
+    /// Makes each stretch reach as far as those that begin before it, which is what `has` asks for. False: there is none.
+    fn join(&mut self) -> bool {
+        let mut furthest = 0;
+        for end in self.0.values_mut() {
+            furthest = furthest.max(*end);
+            *end = furthest;
+        }
+        !self.0.is_empty()
+    }
+
+    /// True for an octet within one of them.
+    fn has(&self, octet: usize) -> bool {
+        self.0.range(..=octet).next_back().is_some_and(|(_, end)| octet < *end)
+    }
 }
 
 /// Drops what the parser guessed from broken lines: an error about a guess would only confuse.
-fn prune(table: &mut Table, broken: &[Range<usize>]) {
-    if broken.is_empty() {
-        return;
-    }
-    table.retain(|_, entry| !broken.iter().any(|lines| lines.contains(&entry.key.span.start)));
+fn prune(table: &mut Table, broken: &BrokenLines) {
+    table.retain(|_, entry| !broken.has(entry.key.span.start));
     for entry in table.values_mut() {
         prune_value(&mut entry.node, broken);
     }
 }
 
 /// Goes on into tables and lists of them.
-fn prune_value(node: &mut Node, broken: &[Range<usize>]) {
+fn prune_value(node: &mut Node, broken: &BrokenLines) {
     match &mut node.value {
         Value::Table(inner) => prune(inner, broken),
         Value::List(items) => items.iter_mut().for_each(|item| prune_value(item, broken)),

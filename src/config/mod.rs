@@ -69,6 +69,16 @@ pub fn from_text(text: &str, folder: &Path) -> Result<Settings, ConfigErrors> {
     loading.finish(Origin::BuiltIn, &Overrides::default())
 }
 
+/// Reads a configuration from environment variables alone. For fuzzing and tools.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn from_variables(
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, ConfigErrors> {
+    Loading::default().finish(Origin::BuiltIn, &Overrides::default().with_environment(variables))
+}
+
 /// Returns the folder that a file's relative paths start at.
 fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {

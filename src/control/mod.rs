@@ -17,7 +17,7 @@ mod remote;
 pub mod run;
 #[cfg(feature = "tools")]
 pub mod servers;
-mod socket;
+pub mod socket;
 mod sources;
 mod status;
 mod summary;

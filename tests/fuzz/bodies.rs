@@ -4,10 +4,17 @@
 
 use bytes::BytesMut;
 use std::path::Path;
-use veildns::config::error::Appearance;
-use veildns::config::from_text;
+use veildns::cli::migration::ImportFormat;
+use veildns::config::error::{Appearance, ConfigErrors};
+use veildns::config::keys::{KEYS, Kind};
+use veildns::config::settings::{MAX_MEMBERS, Settings};
 use veildns::config::summary::summary;
+use veildns::config::{from_text, from_variables};
+use veildns::control::doctor::resolv_conf;
+use veildns::control::import;
+use veildns::control::socket::protocol::{LONGEST_REQUEST, Request, decode_answer};
 use veildns::policy::client_subnet::SubnetRule;
+use veildns::telemetry::dnstap::frames::{self, Control, ControlKind, MAX_CONTROL};
 use veildns::wire::ede::{Ede, EdeCode};
 use veildns::wire::edns::{EdnsRef, IdleTimeout, OPTION_ECS, ReplyOptions};
 use veildns::wire::frame::{self, Deframer};
@@ -25,14 +32,17 @@ use veildns::wire::{MAX_MESSAGE, reply};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its folder of seeds.
-pub const BODIES: [(&str, Body); 7] = [
+pub const BODIES: [(&str, Body); 10] = [
     ("query", query),
     ("response", response),
     ("stored_answer", stored_answer),
     ("frame", frame),
     ("edns", edns),
     ("config", config),
+    ("list_line", list_line),
     ("name", name),
+    ("control", control),
+    ("collector", collector),
 ];
 
 /// How much a client can take: the least, the most over UDP, the most over TCP.
@@ -259,12 +269,144 @@ pub fn config(octets: &[u8]) {
     let Ok(text) = std::str::from_utf8(octets) else { return };
     match from_text(text, Path::new("no-such-folder")) {
         Ok(settings) => assert!(!summary(&settings).is_empty()),
-        Err(errors) => {
-            assert!(errors.count() > 0);
-            for appearance in [Appearance::Plain, Appearance::Coloured] {
-                assert!(!errors.render(appearance).is_empty());
+        Err(errors) => assert_shown(&errors),
+    }
+}
+
+/// Asserts that errors can be shown.
+fn assert_shown(errors: &ConfigErrors) {
+    assert!(errors.count() > 0);
+    assert!(errors.lines().count() == errors.count());
+    for appearance in [Appearance::Plain, Appearance::Coloured] {
+        assert!(!errors.render(appearance).is_empty());
+    }
+}
+
+/// One line of a list, wherever the program reads one: a variable of the environment for each key that is a list, a line of
+/// resolv.conf, one of OpenWrt's configuration, one of stubby's. What was taken can be written and is then the same.
+pub fn list_line(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let line = text.lines().next().unwrap_or_default();
+    for key in KEYS.iter().filter(|key| key.kind == Kind::List && !key.name.contains('*')) {
+        match with_variable(key.name, line) {
+            Ok(settings) => {
+                assert!(!summary(&settings).is_empty());
+                assert_bounded(&settings);
+                if let Some(again) = written(&settings, key.name) {
+                    let read = with_variable(key.name, &again);
+                    let read = read.unwrap_or_else(|errors| panic!("{}: {again:?}: {errors}", key.name));
+                    assert_eq!(written(&read, key.name), Some(again), "{}", key.name);
+                    assert_eq!(read, settings, "{}", key.name);
+                }
+            }
+            Err(errors) => assert_shown(&errors),
+        }
+    }
+    nameservers(line);
+    for format in [ImportFormat::HttpsDnsProxy, ImportFormat::Stubby] {
+        imported(line, format);
+    }
+}
+
+/// Reads the one variable of a key.
+fn with_variable(key: &str, value: &str) -> Result<Settings, ConfigErrors> {
+    let name = format!("VEILDNS_{}", key.replace('.', "__").to_uppercase());
+    // A number of its own, or the processors would be counted each time.
+    from_variables([("VEILDNS_WORKERS".to_owned(), "1".to_owned()), (name, value.to_owned())])
+}
+
+/// Asserts what holds for settings whatever they were read from.
+fn assert_bounded(settings: &Settings) {
+    assert!(!settings.listen.is_empty() && !settings.groups.is_empty());
+    for group in &settings.groups {
+        assert!((1..=MAX_MEMBERS).contains(&group.members.len()));
+        assert!(group.members.iter().all(|member| *member < settings.servers.len()));
+    }
+}
+
+/// Writes a list as its variable has it. None: what is read of this key is more than the list, or cannot be told from it.
+fn written(settings: &Settings, key: &str) -> Option<String> {
+    let servers = |group: usize| {
+        let members = settings.groups[group].members.iter();
+        members.map(|member| settings.servers[*member].name.clone()).collect()
+    };
+    // A comma within a name would end the item.
+    let names = |names: &[Name]| names.iter().map(|name| name.to_string().replace(',', "\\044")).collect();
+    let items: Vec<String> = match key {
+        "listen" if settings.listen.iter().all(|listen| listen.written) => {
+            settings.listen.iter().map(|listen| listen.address.to_string()).collect()
+        }
+        "upstreams" => servers(0),
+        "bootstrap" => servers(settings.bootstrap?),
+        "access.allow" => settings.access.iter().map(ToString::to_string).collect(),
+        "clock.time_servers" => names(&settings.time_servers),
+        "rebinding.allow" => names(&settings.rebinding.allow),
+        _ => return None,
+    };
+    Some(items.join(","))
+}
+
+/// A line of resolv.conf: no more nameservers than are used, and each is read again as it is.
+fn nameservers(line: &str) {
+    let read = resolv_conf::nameservers(line);
+    assert!(read.len() <= 1, "one line names one");
+    let lines: String =
+        std::iter::repeat_n(&read, 5).flatten().map(|it| format!("nameserver {it}\n")).collect();
+    let again = resolv_conf::nameservers(&lines);
+    assert_eq!(again.len(), if read.is_empty() { 0 } else { resolv_conf::MOST_NAMESERVERS });
+    assert!(again.iter().all(|address| read.contains(address)));
+}
+
+/// A line of another program's configuration, where a list has its items: what comes of it is TOML.
+fn imported(line: &str, format: ImportFormat) {
+    let original = match format {
+        ImportFormat::HttpsDnsProxy => {
+            format!("config https-dns-proxy\n\tlist bootstrap_dns {line}\n\t{line}\n")
+        }
+        ImportFormat::Stubby => {
+            format!("upstream_recursive_servers:\n  - {line}\nlisten_addresses: [{line}]\n")
+        }
+    };
+    match import::from_text(&original, format) {
+        Ok(ours) => {
+            if let Err(errors) = from_text(&ours, Path::new("no-such-folder")) {
+                assert_shown(&errors);
+                assert!(!errors.lines().any(|line| line.contains("not TOML")), "{ours}");
             }
         }
+        Err(errors) => assert_shown(&errors),
+    }
+}
+
+/// A line to the control socket, and the same as an answer of one: what is understood can be said again, and is not longer
+/// than the gateway reads.
+pub fn control(octets: &[u8]) {
+    let _ = decode_answer(octets).map_err(|error| assert!(!error.to_string().is_empty()));
+    match Request::decode(octets) {
+        Ok(request) => {
+            let line = request.encode();
+            assert!(line.len() < LONGEST_REQUEST && !line.contains('\n'), "{line}");
+            assert_eq!(Request::decode(line.as_bytes()), Ok(request), "{line}");
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// What a collector of dnstap says: the head of a control frame and what follows it.
+pub fn collector(octets: &[u8]) {
+    let Some((head, rest)) = octets.split_first_chunk() else { return };
+    let Ok(length) = Control::length(*head) else { return };
+    assert!((4..=MAX_CONTROL).contains(&length));
+    let Some(Ok(control)) = rest.get(..length).map(Control::parse) else { return };
+    let named: usize = control.content_types.iter().map(|name| 8 + name.len()).sum();
+    assert_eq!(named + 4, length, "every octet belongs to something");
+    let ours = control.content_types.iter().any(|name| *name == frames::CONTENT_TYPE);
+    assert_eq!(control.takes_dnstap(), ours || control.content_types.is_empty());
+    let mut written = Vec::new();
+    frames::append_control(&mut written, control.kind);
+    let names_it = !matches!(control.kind, ControlKind::Stop | ControlKind::Finish);
+    if control.content_types == [frames::CONTENT_TYPE] && names_it {
+        assert_eq!(written, octets[..written.len()], "we would write the same");
     }
 }
 

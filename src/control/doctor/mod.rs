@@ -8,7 +8,7 @@ mod places;
 mod portal;
 mod ports;
 mod report;
-mod resolv_conf;
+pub mod resolv_conf;
 mod rewriting;
 mod servers;
 #[cfg(test)]

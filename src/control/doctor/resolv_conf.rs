@@ -11,7 +11,7 @@ use std::path::Path;
 const CHECK: &str = "resolv.conf";
 
 /// Nameservers that the C library uses (resolv.conf(5), MAXNS).
-const MOST_NAMESERVERS: usize = 3;
+pub const MOST_NAMESERVERS: usize = 3;
 
 /// Where systemd-resolved answers programs.
 const STUBS: [IpAddr; 2] =
@@ -68,8 +68,8 @@ pub(super) fn read(places: &Places) -> ResolvConf {
     ResolvConf { owner: owner(target.as_deref(), &text), nameservers }
 }
 
-/// Returns the nameservers of a text.
-fn nameservers(text: &str) -> Vec<IpAddr> {
+/// Returns the nameservers of a text, as many as the C library uses.
+pub fn nameservers(text: &str) -> Vec<IpAddr> {
     let value = |line: &str| -> Option<IpAddr> {
         let mut words = line.split_whitespace();
         let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;

@@ -100,24 +100,32 @@ fn say(draft: &Draft, output: Option<&Path>) {
 fn from_file(path: &Path, format: Option<ImportFormat>) -> Result<Draft, ImportError> {
     let source = read(path)?;
     let format = format.or_else(|| guess(&source)).ok_or_else(|| ImportError::Unknown(path.to_owned()))?;
-    convert(
-        Text { name: path.display().to_string(), text: source, folder: PathBuf::new() },
-        |text, draft, faults| {
-            match format {
-                ImportFormat::Stubby => {
-                    let table = yaml::parse(0, &text.text, faults);
-                    // A tree with a hole in it says nothing about what is missing.
-                    if faults.is_empty() {
-                        stubby::convert(&table, text, draft, faults);
-                    }
-                }
-                ImportFormat::HttpsDnsProxy => {
-                    let sections = uci::parse(0, &text.text, faults);
-                    https_dns_proxy::convert_uci(&sections, text, draft, faults);
-                }
+    Ok(from_source(path.display().to_string(), source, format)?)
+}
+
+/// Converts the text of a file, and returns ours. For fuzzing and tools.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn from_text(source: &str, format: ImportFormat) -> Result<String, ConfigErrors> {
+    from_source("original".to_owned(), source.to_owned(), format).map(|draft| draft.text("a text"))
+}
+
+/// Converts the text of a file called `name`.
+fn from_source(name: String, source: String, format: ImportFormat) -> Result<Draft, ConfigErrors> {
+    convert(Text { name, text: source, folder: PathBuf::new() }, |text, draft, faults| match format {
+        ImportFormat::Stubby => {
+            let table = yaml::parse(0, &text.text, faults);
+            // A tree with a hole in it says nothing about what is missing.
+            if faults.is_empty() {
+                stubby::convert(&table, text, draft, faults);
             }
-        },
-    )
+        }
+        ImportFormat::HttpsDnsProxy => {
+            let sections = uci::parse(0, &text.text, faults);
+            https_dns_proxy::convert_uci(&sections, text, draft, faults);
+        }
+    })
 }
 
 /// Converts a command line: the program's name, if it is there, and its flags.
@@ -143,14 +151,14 @@ fn from_command(words: &[String]) -> Result<Draft, ImportError> {
         placed.push((word.clone(), Place { text: 0, span: start..line.len() }));
     }
     let text = Text { name: "command line".to_owned(), text: line, folder: PathBuf::new() };
-    convert(text, |text, draft, faults| https_dns_proxy::convert_flags(&placed, text, draft, faults))
+    Ok(convert(text, |text, draft, faults| https_dns_proxy::convert_flags(&placed, text, draft, faults))?)
 }
 
 /// Makes a draft, or reports everything that is wrong.
-fn convert(text: Text, read: impl FnOnce(&Text, &mut Draft, &mut Faults)) -> Result<Draft, ImportError> {
+fn convert(text: Text, read: impl FnOnce(&Text, &mut Draft, &mut Faults)) -> Result<Draft, ConfigErrors> {
     let (mut draft, mut faults) = (Draft::default(), Faults::default());
     read(&text, &mut draft, &mut faults);
-    if faults.is_empty() { Ok(draft) } else { Err(ConfigErrors::new(faults, vec![text]).into()) }
+    if faults.is_empty() { Ok(draft) } else { Err(ConfigErrors::new(faults, vec![text])) }
 }
 
 /// Reads the original.

@@ -5,7 +5,7 @@
 pub(super) mod bind;
 pub(super) mod client;
 mod kept;
-pub(super) mod protocol;
+pub mod protocol;
 pub(super) mod report;
 pub(super) mod serve;
 

@@ -12,14 +12,14 @@ use thiserror::Error;
 pub(in crate::control) const VERSION: u64 = 1;
 
 /// A request is no longer: the longest name takes about a thousand octets, escapes and all.
-pub(super) const LONGEST_REQUEST: usize = 4096;
+pub const LONGEST_REQUEST: usize = 4096;
 
 /// An answer is no longer.
 pub(super) const LONGEST_ANSWER: usize = 8 << 20;
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::control) enum Request {
+pub enum Request {
     /// To know how things are.
     Status,
     /// That the cache forget.
@@ -32,7 +32,7 @@ pub(in crate::control) enum Request {
 
 /// What the cache is to forget.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::control) enum Flush {
+pub enum Flush {
     /// Everything.
     All,
     /// A name.
@@ -43,7 +43,7 @@ pub(in crate::control) enum Flush {
 
 /// Which log level is to be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::control) enum LevelChange {
+pub enum LevelChange {
     /// This one.
     To(Level),
     /// The configured one.
@@ -63,7 +63,7 @@ impl fmt::Display for LevelChange {
 
 /// Why a request is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(in crate::control) enum Misunderstanding {
+pub enum Misunderstanding {
     /// It is of another version of the protocol.
     #[error("this gateway speaks version {VERSION} of the control protocol")]
     Version,
@@ -84,7 +84,7 @@ impl Misunderstanding {
 
 impl Request {
     /// Writes it, without the end of the line.
-    pub(super) fn encode(&self) -> String {
+    pub fn encode(&self) -> String {
         let mut value = match self {
             Self::Status => json!({ "do": "status" }),
             Self::Flush(Flush::All) => json!({ "do": "cache-flush" }),
@@ -102,7 +102,10 @@ impl Request {
     }
 
     /// Reads one.
-    pub(super) fn decode(line: &[u8]) -> Result<Self, Misunderstanding> {
+    ///
+    /// # Errors
+    /// What is no request, or one of another version.
+    pub fn decode(line: &[u8]) -> Result<Self, Misunderstanding> {
         let value: Value = serde_json::from_slice(line)
             .map_err(|_| Misunderstanding::Form("a request is one object of JSON"))?;
         if value.get("veildns").and_then(Value::as_u64) != Some(VERSION) {
@@ -181,7 +184,7 @@ pub enum AnswerError {
 }
 
 /// Reads an answer.
-pub(super) fn decode_answer(line: &[u8]) -> Result<Value, AnswerError> {
+pub fn decode_answer(line: &[u8]) -> Result<Value, AnswerError> {
     let mut value: Value = serde_json::from_slice(line).map_err(|_| AnswerError::Foreign)?;
     let theirs = value.get("veildns").and_then(Value::as_u64).ok_or(AnswerError::Foreign)?;
     if theirs != VERSION {

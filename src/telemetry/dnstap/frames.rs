@@ -11,17 +11,17 @@ use prost::Message;
 use thiserror::Error;
 
 /// What the frames of a stream hold: encoded messages of dnstap.
-pub(super) const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
+pub const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
 
 /// Longest control frame that its reference implementation takes.
-pub(super) const MAX_CONTROL: usize = 512;
+pub const MAX_CONTROL: usize = 512;
 
 /// The one kind of field: a content type.
 const FIELD_CONTENT_TYPE: u32 = 1;
 
 /// Control frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ControlKind {
+pub enum ControlKind {
     /// The collector takes these content types.
     Accept,
     /// Data of this content type follows.
@@ -53,16 +53,16 @@ impl ControlKind {
 
 /// What a collector said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Control<'a> {
+pub struct Control<'a> {
     /// Which frame it is.
-    pub(super) kind: ControlKind,
+    pub kind: ControlKind,
     /// The content types in it.
-    content_types: Vec<&'a [u8]>,
+    pub content_types: Vec<&'a [u8]>,
 }
 
 /// Why octets are no control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum FrameFault {
+pub enum FrameFault {
     /// Data, where only control frames may come.
     #[error("it sends data")]
     Data,
@@ -79,7 +79,10 @@ pub(super) enum FrameFault {
 
 impl<'a> Control<'a> {
     /// Reads the octets before a control frame: the escape and the length. Returns the length.
-    pub(super) fn length(head: [u8; 8]) -> Result<usize, FrameFault> {
+    ///
+    /// # Errors
+    /// Data, or a length that no control frame has.
+    pub fn length(head: [u8; 8]) -> Result<usize, FrameFault> {
         let (escape, length) = halves(head);
         if escape != 0 {
             return Err(FrameFault::Data);
@@ -89,7 +92,10 @@ impl<'a> Control<'a> {
     }
 
     /// Reads the content of a control frame.
-    pub(super) fn parse(content: &'a [u8]) -> Result<Self, FrameFault> {
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn parse(content: &'a [u8]) -> Result<Self, FrameFault> {
         let (number, mut rest) = split_number(content)?;
         let known = ControlKind::NUMBERS.into_iter().find(|(known, _)| *known == number);
         let (_, kind) = known.ok_or(FrameFault::Kind(number))?;
@@ -109,13 +115,13 @@ impl<'a> Control<'a> {
     }
 
     /// True when what it names includes ours. One that names nothing does not mind.
-    pub(super) fn takes_dnstap(&self) -> bool {
+    pub fn takes_dnstap(&self) -> bool {
         self.content_types.is_empty() || self.content_types.contains(&CONTENT_TYPE)
     }
 }
 
 /// Appends a control frame; all but STOP and FINISH name the content type.
-pub(super) fn append_control(out: &mut Vec<u8>, kind: ControlKind) {
+pub fn append_control(out: &mut Vec<u8>, kind: ControlKind) {
     let names_type = !matches!(kind, ControlKind::Stop | ControlKind::Finish);
     let field = if names_type { 8 + CONTENT_TYPE.len() } else { 0 };
     out.extend_from_slice(&[0; 4]);

@@ -4,7 +4,7 @@
 
 mod courier;
 pub mod event;
-mod frames;
+pub mod frames;
 
 use self::courier::Courier;
 use self::event::{Event, Parties, Protocol};
