@@ -19,7 +19,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::authority::Certificate;
-use support::binary::{stderr, veildns, written};
+use support::binary::{Running, stderr, veildns, written};
 use support::gateway::setup;
 use support::message::rtype;
 use support::netns::{self, system};
@@ -99,6 +99,16 @@ fn the_plan_sends_nothing() {
 
 #[test]
 fn a_lying_network_is_seen_through() {
+    run_inside("inside_the_lying_network");
+}
+
+#[test]
+fn a_portal_is_seen_though_programs_ask_veildns() {
+    run_inside("inside_the_portal");
+}
+
+/// Runs a test of this file, which is ignored otherwise, in a namespace of its own.
+fn run_inside(test: &str) {
     let inside = std::env::current_exe().unwrap();
     if !netns::possible(&["ip"]) {
         return;
@@ -106,7 +116,7 @@ fn a_lying_network_is_seen_through() {
     let output = Command::new("unshare")
         .args(["--net", "--mount", "--"])
         .arg(inside)
-        .args(["--exact", "inside_the_lying_network", "--ignored", "--nocapture"])
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .env(INSIDE, "1")
         .output()
         .unwrap();
@@ -115,9 +125,9 @@ fn a_lying_network_is_seen_through() {
     assert!(text(&output.stdout).contains("1 passed"), "{}", text(&output.stdout));
 }
 
-/// Says that every name is at 203.0.113.80, whoever is asked.
-fn lie(queries: &AtomicUsize) {
-    let socket = UdpSocket::bind("0.0.0.0:53").unwrap();
+/// Says that every name is at 203.0.113.80, whoever of these is asked.
+fn lie(address: &str, queries: &AtomicUsize) {
+    let socket = UdpSocket::bind(address).unwrap();
     let mut buffer = [0; 1500];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
         queries.fetch_add(1, Ordering::SeqCst);
@@ -131,8 +141,8 @@ fn lie(queries: &AtomicUsize) {
 }
 
 /// Sends everybody to its log-in page.
-fn hold_back() {
-    let listener = TcpListener::bind("203.0.113.80:80").unwrap();
+fn hold_back(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
     for mut stream in listener.incoming().flatten() {
         let mut request = [0; 1024];
         let _ = stream.read(&mut request);
@@ -156,8 +166,8 @@ fn inside_the_lying_network() {
     system(&format!("mount --bind {} /etc/resolv.conf", resolv_conf.display()));
     let queries = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&queries);
-    std::thread::spawn(move || lie(&counted));
-    std::thread::spawn(hold_back);
+    std::thread::spawn(move || lie("0.0.0.0:53", &counted));
+    std::thread::spawn(|| hold_back("203.0.113.80:80"));
     let server = Server::with_certificate(Protocol::Doh, Script::good(), Certificate::UnknownAuthority);
     let (_directory, file) = with_server(&server);
 
@@ -188,4 +198,58 @@ fn inside_the_lying_network() {
     let told = table.find("What is sent, and to whom:").unwrap();
     assert!(told < table.find("FAIL").unwrap(), "the plan comes first: {table}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+}
+
+/// The one nameserver of resolv.conf is veildns, whose server is out of reach, as behind a portal that bars everything.
+#[test]
+#[ignore = "runs in the namespace that `a_portal_is_seen_though_programs_ask_veildns` makes"]
+fn inside_the_portal() {
+    if std::env::var_os(INSIDE).is_none() {
+        return;
+    }
+    system("ip link set lo up");
+    for address in ["203.0.113.53", "203.0.113.80"] {
+        system(&format!("ip address add {address}/32 dev lo"));
+    }
+    system("mount -t tmpfs none /run");
+    let directory = tempfile::tempdir().unwrap();
+    let resolv_conf = directory.path().join("resolv.conf");
+    std::fs::write(&resolv_conf, "nameserver 127.0.0.1\n").unwrap();
+    system(&format!("mount --bind {} /etc/resolv.conf", resolv_conf.display()));
+    let file = directory.path().join("veildns.toml");
+    let barred = "listen = [\"127.0.0.1:53\"]\nupstreams = [\"tls://203.0.113.99\"]\nworkers = 1\n";
+    std::fs::write(&file, barred).unwrap();
+    let gateway = Running::start(&file);
+
+    let portal = |report: &Value| findings(report, "portal")[0].clone();
+    let report = json(&doctor(&file, &["--json"]));
+    assert_eq!(findings(&report, "resolv.conf")[0]["status"], "ok", "programs ask veildns: {report}");
+    assert_eq!(portal(&report)["status"], "warn", "nobody says anything: {report}");
+
+    // What systemd-networkd was told by DHCP leads to the portal.
+    std::fs::create_dir_all("/run/systemd/netif/leases").unwrap();
+    std::fs::write("/run/systemd/netif/leases/2", "ADDRESS=203.0.113.7\nDNS=203.0.113.53\n").unwrap();
+    let plan = String::from_utf8(doctor(&file, &["--plan"]).stdout).unwrap();
+    assert!(plan.contains("203.0.113.53:53") && plan.contains("192.0.2.1:80"), "{plan}");
+    let queries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&queries);
+    std::thread::spawn(move || lie("203.0.113.53:53", &counted));
+    std::thread::spawn(|| hold_back("203.0.113.80:80"));
+    let report = json(&doctor(&file, &["--json"]));
+    assert_eq!(portal(&report)["status"], "fail", "{report}");
+    assert!(portal(&report)["advice"].as_str().unwrap().contains("http://login.example/"), "{report}");
+    assert_eq!(queries.load(Ordering::SeqCst), 1, "the network's resolver is asked for the page alone");
+
+    // One whose resolver is not known, and that answers in place of every web server.
+    std::fs::remove_file("/run/systemd/netif/leases/2").unwrap();
+    system("ip address add 192.0.2.1/32 dev lo");
+    std::thread::spawn(|| hold_back("192.0.2.1:80"));
+    let report = json(&doctor(&file, &["--json"]));
+    assert_eq!(portal(&report)["status"], "fail", "{report}");
+    assert!(
+        portal(&report)["seen"].as_str().unwrap().starts_with("192.0.2.1:80, where no server is"),
+        "{report}"
+    );
+    assert_eq!(queries.load(Ordering::SeqCst), 1);
+    drop(gateway);
 }

@@ -101,3 +101,28 @@ fn convert(text: usize, value: Spanned<DeValue<'_>>) -> Node {
     };
     Node { place, value }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_octet_is_broken_when_some_stretch_has_it(
+            stretches in proptest::collection::vec((0_usize..60, 0_usize..30), 0..12),
+            octet in 0_usize..100,
+        ) {
+            let mut broken = BrokenLines::default();
+            let mut kept: Vec<Range<usize>> = Vec::new();
+            for (start, length) in stretches {
+                let lines = start..start + length;
+                let is_new = !kept.iter().any(|other| other.start == start && other.end >= lines.end);
+                prop_assert_eq!(broken.add(lines.clone()), is_new);
+                kept.push(lines);
+            }
+            prop_assert_eq!(broken.join(), !kept.is_empty());
+            prop_assert_eq!(broken.has(octet), kept.iter().any(|lines| lines.contains(&octet)));
+        }
+    }
+}

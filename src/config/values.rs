@@ -134,8 +134,12 @@ pub(crate) fn parse_prefix(text: &str) -> Option<IpNet> {
 /// Reads a domain suffix.
 pub(crate) fn suffix(node: &Node) -> Result<Name, Fault> {
     let text = node.text()?;
-    if text.starts_with("*.") || (text.starts_with('.') && text.len() > 1) {
-        let bare = text.trim_start_matches(['*', '.']);
+    if text == "*" || text.starts_with("*.") || (text.starts_with('.') && text.len() > 1) {
+        let bare = match text.trim_start_matches(['*', '.']) {
+            // Everything is below the root.
+            "" => ".",
+            bare => bare,
+        };
         return Err(node
             .fault(format!("{text:?} is not a name"), "a name covers everything below it by itself")
             .with_help(format!("write \"{bare}\"")));

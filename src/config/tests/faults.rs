@@ -111,6 +111,31 @@ fn misspelt_names_are_answered_with_the_nearest() {
 }
 
 #[test]
+fn a_star_is_told_what_stands_for_all_names() {
+    for (text, suggestion) in
+        [("*", "write \".\""), ("*.", "write \".\""), ("*.corp.example", "write \"corp.example\"")]
+    {
+        let report = report(&format!("[rebinding]\nallow = [\"{text}\"]"));
+        assert!(report.contains(suggestion), "{text}\n{report}");
+    }
+    assert_eq!(good("[rebinding]\nallow = [\".\"]").rebinding.allow.len(), 1);
+}
+
+/// One error is shown with its lines alone, and not more than somebody would read: 3,000 of them took a minute.
+#[test]
+fn a_file_of_rubbish_is_answered_with_its_first_errors() {
+    let mut text = "[limits]\n".to_owned();
+    (0..3000).for_each(|n| text.push_str(&format!("wrong{n} = 1\n")));
+    let errors = from_text(&text, Path::new("/nowhere")).expect_err("errors");
+    assert_eq!(errors.count(), 3000);
+    let report = errors.to_string();
+    assert!(report.ends_with("3000 errors in the configuration; the first 50 are shown"), "{report}");
+    assert_eq!(report.matches("error: unknown key").count(), 50, "{report}");
+    assert!(report.contains("--> configuration:51:1") && report.contains("51 | wrong49 = 1"), "{report}");
+    assert!(!report.contains("wrong50"), "{report}");
+}
+
+#[test]
 fn references_that_are_not_supported_say_what_to_write() {
     for (reference, message) in [
         ("192.0.2.1", "write \"tls://192.0.2.1\" for DNS over TLS"),

@@ -4,6 +4,7 @@
 mod clock;
 mod interception;
 mod ipv6;
+pub mod network;
 mod places;
 mod portal;
 mod ports;
@@ -61,12 +62,13 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CommandError> {
 /// Returns what each check will send, in the order of the report.
 fn plan(settings: &Settings, places: &Places) -> Vec<Intent> {
     let nameservers = resolv_conf::read(places).nameservers;
+    let of_network = network::resolvers(places, &nameservers);
     vec![
         ports::intent(settings, places),
         resolv_conf::intent(places),
         interception::intent(places),
         rewriting::intent(places, &nameservers),
-        portal::intent(places, &nameservers),
+        portal::intent(places, &nameservers, &of_network),
         servers::intent(settings, places),
         ipv6::intent(settings, places),
         clock::intent(),
@@ -83,6 +85,7 @@ fn examine(settings: &Settings, places: &Places) -> Result<Vec<Finding>, Command
     }
     let resolv_conf = resolv_conf::read(places);
     let system = resolv_conf::assess(&resolv_conf, settings, places);
+    let of_network = network::resolvers(places, &resolv_conf.nameservers);
     let (nameservers, protected) = (&resolv_conf.nameservers, system.protected);
     let upstreams = core.upstreams();
     let looking = Looking::begin();
@@ -90,7 +93,7 @@ fn examine(settings: &Settings, places: &Places) -> Result<Vec<Finding>, Command
         tokio::join!(
             looking.done(interception::examine(places, protected)),
             looking.done(rewriting::examine(places, nameservers, protected)),
-            looking.done(portal::examine(places, nameservers)),
+            looking.done(portal::examine(places, nameservers, &of_network)),
             looking.done(servers::examine(&upstreams, places)),
             looking.done(ipv6::examine(settings, places)),
         )

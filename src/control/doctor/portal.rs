@@ -1,5 +1,5 @@
 //! Is there a captive portal? Fetches a page whose answer is known, over plain HTTP, as browsers and phones do: whoever
-//! holds this machine back answers in its place. Also notes the time that the answer gives.
+//! holds this machine back answers in its place, and for addresses where nobody is as well. Also notes the time that the answer gives.
 
 use super::LIMIT;
 use super::places::{Places, PortalProbe};
@@ -8,6 +8,8 @@ use super::rewriting::{ask_any, list};
 use crate::transport::{TransportError, dial};
 use crate::wire::question::RecordType;
 use crate::wire::response::{ResponseRef, Section};
+use futures_util::future::join_all;
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
@@ -57,35 +59,62 @@ struct Head {
     date: Option<SystemTime>,
 }
 
+/// Who answers where no web server is, and what it says.
+type Impostor = (SocketAddr, Head);
+
 /// Says what is sent.
-pub(super) fn intent(places: &Places, nameservers: &[IpAddr]) -> Intent {
+pub(super) fn intent(places: &Places, nameservers: &[IpAddr], of_network: &[IpAddr]) -> Intent {
     let (host, to) = (places.portal.host, list(places, nameservers));
-    let sends = format!("plain DNS for {host} to {to}, then GET {} there", places.portal.url());
+    let besides = match of_network {
+        [] => String::new(),
+        _ => format!(" and to {}, which this network offers", list(places, of_network)),
+    };
+    let nobody: Vec<String> = places.nobody_web.iter().map(ToString::to_string).collect();
+    let sends = format!(
+        "plain DNS for {host} to {to}{besides}, then GET {} there; the same GET to {}, where no server is",
+        places.portal.url(),
+        nobody.join(" and ")
+    );
     Intent { check: CHECK, sends }
 }
 
-/// Fetches the page.
-pub(super) async fn examine(places: &Places, nameservers: &[IpAddr]) -> Outcome {
+/// Fetches the page from where each resolver has it, and from where nobody is. The network's own resolvers are asked besides
+/// those of the programs: behind a portal, veildns reaches no server, and it is theirs that lead to the log-in page.
+pub(super) async fn examine(places: &Places, nameservers: &[IpAddr], of_network: &[IpAddr]) -> Outcome {
     let deadline = crate::clock::now() + LIMIT;
-    let fetched = tokio::time::timeout_at(deadline.into(), fetch(places, nameservers, deadline)).await;
-    match fetched.unwrap_or(Err(ProbeError::Timeout)) {
-        Ok(head) => judge(&places.portal, head),
-        Err(error) => {
-            let seen = format!("cannot tell: {}: {error}", places.portal.url());
-            let advice = "if nothing works, open http:// and the address of your router in a browser";
-            Outcome { finding: Finding::new(CHECK, Status::Warn, seen, advice), date: None }
+    let (fetched, impostor) =
+        tokio::join!(fetch_all(places, nameservers, of_network, deadline), impostor(places, deadline));
+    let is_genuine = |head: &Head| head.status == GENUINE;
+    let mut heads = Vec::new();
+    let mut first_error = None;
+    for outcome in fetched {
+        match outcome {
+            Ok(head) => heads.push(head),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-}
-
-/// Says what an answer means.
-fn judge(probe: &PortalProbe, head: Head) -> Outcome {
-    if head.status == 204 {
-        let finding = Finding::fine(CHECK, format!("none: {} answers as it should", probe.host));
+    if let Some(at) = heads.iter().position(|head| !is_genuine(head)) {
+        return portal(&places.portal, places.portal.host, heads.swap_remove(at));
+    }
+    if let Some(head) = heads.pop() {
+        let finding = Finding::fine(CHECK, format!("none: {} answers as it should", places.portal.host));
         return Outcome { finding, date: head.date };
     }
-    let seen =
-        format!("{} answers {} in place of 204: a captive portal, or a proxy", probe.host, head.status);
+    if let Some((from, head)) = impostor {
+        return portal(&places.portal, &format!("{from}, where no server is,"), head);
+    }
+    let error = first_error.unwrap_or(ProbeError::Timeout);
+    let seen = format!("cannot tell: {}: {error}", places.portal.url());
+    let advice = "if nothing works, open http:// and the address of your router in a browser";
+    Outcome { finding: Finding::new(CHECK, Status::Warn, seen, advice), date: None }
+}
+
+/// What a genuine page answers: 204 No Content.
+const GENUINE: u16 = 204;
+
+/// Says that somebody answers in place of the page.
+fn portal(probe: &PortalProbe, who: &str, head: Head) -> Outcome {
+    let seen = format!("{who} answers {} in place of {GENUINE}: a captive portal, or a proxy", head.status);
     let advice = match head.location {
         Some(location) => format!("log in: open {} in a browser", location.escape_debug()),
         None => format!("log in: open {} in a browser", probe.url()),
@@ -93,11 +122,48 @@ fn judge(probe: &PortalProbe, head: Head) -> Outcome {
     Outcome { finding: Finding::new(CHECK, Status::Fail, seen, advice), date: None }
 }
 
-/// Looks the host up, asks, and reads the head of the answer.
-async fn fetch(places: &Places, nameservers: &[IpAddr], deadline: Instant) -> Result<Head, ProbeError> {
-    let PortalProbe { host, port, path } = places.portal;
-    let address = look_up(places, nameservers).await.ok_or(ProbeError::LookUp(host))?;
-    let mut stream = dial::open(SocketAddr::new(address.into(), port), deadline).await?;
+/// Asks all resolvers where the page is and fetches it there, once from each address.
+async fn fetch_all(
+    places: &Places,
+    nameservers: &[IpAddr],
+    of_network: &[IpAddr],
+    deadline: Instant,
+) -> Vec<Result<Head, ProbeError>> {
+    let tried = RefCell::new(Vec::new());
+    let each = nameservers.iter().chain(of_network).map(|resolver| {
+        let tried = &tried;
+        async move {
+            let address = look_up(places, *resolver).await.ok_or(ProbeError::LookUp(places.portal.host))?;
+            let is_new = !tried.borrow().contains(&address);
+            if !is_new {
+                return Ok(None);
+            }
+            tried.borrow_mut().push(address);
+            let place = SocketAddr::new(address.into(), places.portal.port);
+            fetch(&places.portal, place, deadline).await.map(Some)
+        }
+    });
+    join_all(each).await.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// Fetches the page from where no web server is: whoever answers there answers for everybody, as portals do to lead every
+/// browser to their log-in page.
+async fn impostor(places: &Places, deadline: Instant) -> Option<Impostor> {
+    let each = places.nobody_web.iter().map(|place| fetch(&places.portal, *place, deadline));
+    let heads = join_all(each).await;
+    heads.into_iter().zip(&places.nobody_web).find_map(|(head, place)| Some((*place, head.ok()?)))
+}
+
+/// Fetches the page from one address, until `deadline`.
+async fn fetch(probe: &PortalProbe, place: SocketAddr, deadline: Instant) -> Result<Head, ProbeError> {
+    let fetching = fetch_head(probe, place, deadline);
+    tokio::time::timeout_at(deadline.into(), fetching).await.unwrap_or(Err(ProbeError::Timeout))
+}
+
+/// Asks for the page and reads the head of the answer.
+async fn fetch_head(probe: &PortalProbe, place: SocketAddr, deadline: Instant) -> Result<Head, ProbeError> {
+    let PortalProbe { host, path, .. } = probe;
+    let mut stream = dial::open(place, deadline).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: veildns\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
@@ -115,12 +181,15 @@ async fn fetch(places: &Places, nameservers: &[IpAddr], deadline: Instant) -> Re
     }
 }
 
-/// Returns the host's address as the system's nameservers have it.
-async fn look_up(places: &Places, nameservers: &[IpAddr]) -> Option<Ipv4Addr> {
-    let (_, message) = ask_any(places, nameservers, places.portal.host).await?;
+/// Returns the host's address as a resolver has it. An address of this machine, from a resolver that is not, is a filter's way
+/// to say no.
+async fn look_up(places: &Places, resolver: IpAddr) -> Option<Ipv4Addr> {
+    let (_, message) = ask_any(places, &[resolver], places.portal.host).await?;
     let response = ResponseRef::parse(&message).ok()?;
     let mut records = response.records(Section::Answer).filter(|record| record.rtype == RecordType::A);
-    records.find_map(|record| <[u8; 4]>::try_from(record.rdata).ok()).map(Ipv4Addr::from)
+    let address = records.find_map(|record| <[u8; 4]>::try_from(record.rdata).ok()).map(Ipv4Addr::from)?;
+    let means_no = address.is_unspecified() || (address.is_loopback() && !resolver.is_loopback());
+    (!means_no).then_some(address)
 }
 
 impl Head {

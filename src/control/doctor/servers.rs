@@ -4,8 +4,10 @@
 use super::LIMIT;
 use super::places::Places;
 use super::report::{Finding, Intent, Status};
+use crate::config::endpoint;
 use crate::config::settings::{Endpoint, Host, ServerSpec, Settings};
 use crate::control::query::protocol;
+use crate::transport::dial::nat64;
 use crate::transport::{self, TransportError, dial};
 use crate::upstream::{Failure, Upstream};
 use crate::wire::header::Rcode;
@@ -39,16 +41,69 @@ struct Sighting<'a> {
     other: Option<(u16, bool)>,
 }
 
-/// Says what is sent.
+/// Says what is sent: also what it may take to find the way to a server.
 pub(super) fn intent(settings: &Settings, places: &Places) -> Intent {
-    let names: Vec<&str> = settings.servers.iter().map(|spec| spec.name.as_str()).collect();
-    let sends = format!(
+    let all: Vec<&ServerSpec> = settings.servers.iter().map(AsRef::as_ref).collect();
+    let mut sends = format!(
         "a query for the root's NS, over its own protocol, to {}; an empty TCP connection to port {} or {}, whichever it is not asked at",
-        names.join(", "),
+        names(&all),
         places.dot_port,
         places.https_port
     );
+    let helpers = names(&helpers(settings));
+    let unknown: Vec<&str> = all.iter().filter_map(|spec| nameless(spec)).collect();
+    if !unknown.is_empty() {
+        let whom = if helpers.is_empty() { "nobody" } else { &helpers };
+        sends.push_str(&format!(
+            "; before that, encrypted, the addresses of {} from {whom}",
+            unknown.join(", ")
+        ));
+    }
+    let has_ipv4 = |spec: &&ServerSpec| {
+        !spec.endpoint.is_plaintext()
+            && (nameless(spec).is_some() || addresses(spec).iter().any(IpAddr::is_ipv4))
+    };
+    let translated: Vec<&ServerSpec> = all.iter().copied().filter(has_ipv4).collect();
+    if !translated.is_empty() {
+        let asked = if helpers.is_empty() {
+            String::new()
+        } else {
+            format!("the AAAA of {} from {helpers}, then ", nat64::NAME)
+        };
+        sends.push_str(&format!(
+            "; where IPv4 leads nowhere: {asked}connections to {} through the network's NAT64",
+            names(&translated)
+        ));
+    }
     Intent { check: CHECK, sends }
+}
+
+/// Returns the names of servers for people.
+fn names(specs: &[&ServerSpec]) -> String {
+    specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the name of a server's host whose addresses are not written.
+fn nameless(spec: &ServerSpec) -> Option<&str> {
+    let host = endpoint::host(&spec.endpoint).filter(|_| spec.addresses.is_empty())?;
+    match host {
+        Host::Name(name) => Some(name),
+        Host::Address(_) => None,
+    }
+}
+
+/// Returns the servers that may be asked on behalf of others: encrypted ones, whose addresses are written, of the bootstrap
+/// group and the default group.
+fn helpers(settings: &Settings) -> Vec<&ServerSpec> {
+    let groups = settings.bootstrap.into_iter().chain([0]).filter_map(|index| settings.groups.get(index));
+    let mut helpers: Vec<&ServerSpec> = Vec::new();
+    for spec in groups.flat_map(|group| &group.members).filter_map(|member| settings.servers.get(*member)) {
+        let can_help = !spec.endpoint.is_plaintext() && nameless(spec).is_none();
+        if can_help && !helpers.iter().any(|helper| helper.name == spec.name) {
+            helpers.push(spec);
+        }
+    }
+    helpers
 }
 
 /// Asks every server.

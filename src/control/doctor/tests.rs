@@ -87,6 +87,9 @@ impl Machine {
             resolved_conf: folder.path().join("resolved.conf"),
             if_inet6: folder.path().join("if_inet6"),
             nobody: vec![silent],
+            nobody_web: vec![SocketAddr::from(([127, 0, 0, 1], closed_port()))],
+            told_by_network: vec![folder.path().join("lease")],
+            route: folder.path().join("route"),
             usual,
             dot_port: closed_port(),
             https_port: closed_port(),
@@ -235,6 +238,29 @@ fn who_owns_resolv_conf_decides_the_advice() {
     machine.write("resolved.conf", "nameserver 127.0.0.1\n");
     let finding = machine.finding("resolv.conf");
     assert_eq!(finding.status, Status::Ok, "{finding:?}");
+}
+
+/// Returns what the plan says of the servers.
+fn plan_of_servers(text: &str) -> String {
+    let mut machine = Machine::new(Resolver::Honest, NO_CONTENT);
+    machine.settings = from_text(text, Path::new(".")).unwrap();
+    let intents = plan(&machine.settings, &machine.places);
+    intents.into_iter().find(|intent| intent.check == "server").unwrap().sends
+}
+
+#[test]
+fn the_plan_says_who_is_asked_for_the_way_to_a_server() {
+    let both = plan_of_servers(
+        "upstreams = [\"home\", \"tls://dns.example\"]\n[server.home]\nurl = \"tls://dns.test\"\naddresses = [\"192.0.2.1\"]\n",
+    );
+    for said in [
+        "before that, encrypted, the addresses of dns.example from home",
+        "the AAAA of ipv4only.arpa from home, then connections to home, tls://dns.example through the network's NAT64",
+    ] {
+        assert!(both.contains(said), "{both}");
+    }
+    let v6 = plan_of_servers("upstreams = [\"tls://[2001:db8::1]\"]\n");
+    assert!(!v6.contains("NAT64") && !v6.contains("before that"), "{v6}");
 }
 
 #[test]

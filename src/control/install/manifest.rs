@@ -43,7 +43,7 @@ impl Entry {
 }
 
 /// Returns where what was at a path is kept.
-pub(super) fn backup(path: &Path) -> PathBuf {
+pub(in crate::control) fn backup(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(BACKUP);
     name.into()

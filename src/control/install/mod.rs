@@ -9,7 +9,7 @@
 mod contents;
 mod host;
 mod journal;
-mod manifest;
+pub(super) mod manifest;
 mod plan;
 mod services;
 #[cfg(test)]
