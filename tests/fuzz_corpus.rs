@@ -183,8 +183,11 @@ const TYPES: [u16; 20] = [
     rtype::UNKNOWN,
 ];
 
+/// Codes and contents.
+type Options = &'static [(u16, &'static [u8])];
+
 /// EDNS options, each as it should be and as it should not.
-const OPTIONS: [(&str, &[(u16, &[u8])]); 16] = [
+const OPTIONS: [(&str, Options); 16] = [
     ("nsid", &[(3, &[])]),
     ("subnet-4", &[(8, &[0, 1, 24, 0, 192, 0, 2])]),
     ("subnet-6", &[(8, &[0, 2, 56, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0])]),

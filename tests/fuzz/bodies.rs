@@ -400,7 +400,7 @@ pub fn collector(octets: &[u8]) {
     let Some(Ok(control)) = rest.get(..length).map(Control::parse) else { return };
     let named: usize = control.content_types.iter().map(|name| 8 + name.len()).sum();
     assert_eq!(named + 4, length, "every octet belongs to something");
-    let ours = control.content_types.iter().any(|name| *name == frames::CONTENT_TYPE);
+    let ours = control.content_types.contains(&frames::CONTENT_TYPE);
     assert_eq!(control.takes_dnstap(), ours || control.content_types.is_empty());
     let mut written = Vec::new();
     frames::append_control(&mut written, control.kind);
