@@ -51,6 +51,7 @@ use arc_swap::ArcSwap;
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +114,8 @@ pub struct Resolver {
     permits: Arc<Permits>,
     /// Work for the drivers, by lane; at least one.
     inboxes: Box<[Arc<Inbox>]>,
+    /// Refreshes that fly, of all lanes together.
+    refreshing: Arc<AtomicUsize>,
     /// Seeded: says which lane a question belongs to, and where its flight is there.
     hasher: DefaultHashBuilder,
     /// Counters and the query log.
@@ -145,6 +148,7 @@ impl Resolver {
             cache,
             permits,
             inboxes: (0..lanes.max(1)).map(|_| Arc::default()).collect(),
+            refreshing: Arc::default(),
             hasher: DefaultHashBuilder::default(),
             block: telemetry.block(),
             telemetry,

@@ -31,6 +31,7 @@ use crate::wire::question::QuestionRef;
 use crate::wire::stored::StoredAnswer;
 use hashbrown::HashTable;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Names a flight; a later one in the same slot has another generation.
@@ -70,10 +71,8 @@ pub(super) struct Flights {
     outbox: Outbox,
     /// Flights that ended in this wake-up and leave a trace.
     ended: Vec<EndedFlight>,
-    /// Flights that nobody waits for.
-    refreshing: usize,
-    /// This lane's share of `cache.refresh_inflight` is one part in so many.
-    lanes: usize,
+    /// Flights that nobody waits for, of all lanes.
+    refreshing: Arc<AtomicUsize>,
     /// Which lane this is.
     lane: usize,
     /// Where completions go.
@@ -100,8 +99,7 @@ impl Flights {
             due: Vec::new(),
             outbox: Outbox::default(),
             ended: Vec::new(),
-            refreshing: 0,
-            lanes: resolver.inboxes.len(),
+            refreshing: Arc::clone(&resolver.refreshing),
             lane,
             inbox,
             cache: Arc::clone(&resolver.cache),
@@ -168,15 +166,24 @@ impl Flights {
         let Some(question) = QuestionRef::parse(&refresh.question) else { return };
         let Refresh { snapshot, group, variant, subnet, hash, .. } = refresh;
         let pending = Pending { snapshot, group, variant, subnet, hash, stale: None };
-        let full = self.refreshing >= pending.snapshot.limits.refresh_inflight.div_ceil(self.lanes);
-        if full {
-            self.telemetry.bounds().reached(Bound::RefreshInflight);
-        }
-        if full || self.find(&question, &pending).is_some() {
+        if self.find(&question, &pending).is_some() {
             return;
         }
-        let flight = self.new_flight(pending, refresh.question, now);
-        self.launch(flight, None, now);
+        let bound = pending.snapshot.limits.refresh_inflight;
+        let one_more = |places: usize| (places < bound).then_some(places + 1);
+        if self.refreshing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            self.telemetry.bounds().reached(Bound::RefreshInflight);
+            return;
+        }
+        match self.new_flight(pending, refresh.question, now) {
+            Some(flight) => self.launch(Some(flight), None, now),
+            None => self.refreshed(),
+        }
+    }
+
+    /// Gives the place of a refresh back.
+    fn refreshed(&self) {
+        self.refreshing.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Returns the flight for the same question under the same group and variant.
@@ -265,7 +272,6 @@ impl Flights {
     fn launch(&mut self, flight: Option<Flight>, waiter: Option<(Waiter, Permit)>, now: Instant) {
         let Some(mut flight) = flight else { return };
         flight.is_refresh = waiter.is_none();
-        self.refreshing += usize::from(flight.is_refresh);
         flight.waiters.extend(waiter);
         let hash = flight.hash;
         let slot = self.take_slot();
@@ -314,7 +320,9 @@ impl Flights {
             entry.remove();
         }
         self.free.push(slot);
-        self.refreshing -= usize::from(flight.is_refresh);
+        if flight.is_refresh {
+            self.refreshed();
+        }
         Some((id, flight))
     }
 

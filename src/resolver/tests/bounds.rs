@@ -1,6 +1,7 @@
 //! What finds no place, and what is left when we stop.
 
 use super::*;
+use std::sync::atomic::Ordering;
 
 #[test]
 fn too_many_waiters_for_one_name_are_told_so() {
@@ -53,4 +54,25 @@ async fn what_is_still_in_the_inbox_when_we_stop_gets_its_reply() {
     Arc::clone(&rig.resolver).drive(0, cancel).await;
     assert_eq!(rig.heard(), [failed(EdeCode::NOT_READY)]);
     assert_eq!(rig.resolver.permits().in_use(), 0);
+}
+
+#[test]
+fn refreshes_of_all_lanes_are_counted_together() {
+    let server = answering(100);
+    let mut rig = Rig::with(&[("a", &server)], "[limits]\nrefresh_inflight = 1");
+    for name in ["one.example", "two.example"].repeat(3) {
+        rig.ask(name);
+    }
+    server.now_does(|_| None);
+    rig.pass(Duration::from_secs(95));
+    let places = Arc::clone(&rig.resolver.refreshing);
+    // Another lane's refresh has the one place.
+    places.store(1, Ordering::Relaxed);
+    rig.ask("one.example");
+    assert_eq!(server.queries().len(), 2, "it is left out");
+    places.store(0, Ordering::Relaxed);
+    rig.ask("two.example");
+    assert_eq!((server.queries().len(), places.load(Ordering::Relaxed)), (3, 1), "it flies");
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(places.load(Ordering::Relaxed), 0, "its place is given back");
 }
