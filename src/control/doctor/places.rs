@@ -83,7 +83,7 @@ fn told_by_network(resolv_conf: &Path, resolved_conf: &Path) -> Vec<PathBuf> {
         "/run/NetworkManager/resolv.conf",
         "/run/resolvconf/interface",
         "/run/resolvconf/interfaces",
-        "/tmp/resolv.conf.d/resolv.conf.auto",
+        "/var/resolv.conf.d/resolv.conf.auto",
         "/var/lib/dhcp",
         "/var/lib/dhclient",
     ];
