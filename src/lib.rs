@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A newcomer reads `listener/udp.rs`, `resolver/mod.rs`, `cache/mod.rs`, `upstream/group.rs` and
-//! `transport/dot.rs`, in this order: the path of one query.
+//! `transport/dot/mod.rs`, in this order: the path of one query.
 
 #![cfg_attr(
     not(feature = "tools"),
