@@ -4,13 +4,15 @@
 
 use crate::clock;
 use crate::telemetry::timestamp::Timestamp;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, Error, OtherError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use x509_parser::asn1_rs::{Any, Class, FromDer, Sequence};
+use x509_parser::certificate::Validity;
 
 /// How often a good time is told: it goes to flash memory that wears out.
 const TOLD_EVERY_SECS: u64 = 86_400;
@@ -132,9 +134,28 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Reads from when until when a certificate is valid (RFC 5280 §4.1.2.5). What stands behind is not looked at: parsing names,
+/// keys and every kind of extension would cost 150 kB of program, and they are the verifier's matter.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let (_, certificate) = Sequence::from_der(certificate).ok()?;
+    let (_, signed) = Sequence::from_der(&certificate.content).ok()?;
+    let mut rest: &[u8] = &signed.content;
+    let (behind, first) = Any::from_der(rest).ok()?;
+    // The version, which the first version did not write.
+    if first.class() == Class::ContextSpecific {
+        rest = behind;
+    }
+    for _skipped in ["serialNumber", "signature", "issuer"] {
+        (rest, _) = Any::from_der(rest).ok()?;
+    }
+    Validity::from_der(rest).ok().map(|(_, validity)| validity)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
     const BUILT: u64 = 1_795_381_080;
 
@@ -194,5 +215,40 @@ mod tests {
         let name = Error::InvalidCertificate(CertificateError::NotValidForName);
         assert_eq!(wrong.explain(name.clone()), name);
         assert_eq!(CertificateClock::new(in_2030, BUILT).explain(early()), early());
+    }
+
+    fn certificate(from: i32, until: i32) -> CertificateDer<'static> {
+        let mut wanted = CertificateParams::new(vec!["dns.example".to_owned()]).unwrap();
+        wanted.not_before = date_time_ymd(from, 1, 2);
+        wanted.not_after = date_time_ymd(until, 3, 4);
+        wanted.self_signed(&KeyPair::generate().unwrap()).unwrap().into()
+    }
+
+    #[test]
+    fn dates_are_those_that_a_parser_of_whole_certificates_finds() {
+        // From 2050 on they are written in another form (RFC 5280 §4.1.2.5).
+        for (from, until) in [(1970, 1999), (2026, 2027), (2049, 2050), (2050, 9999)] {
+            let certificate = certificate(from, until);
+            let (_, whole) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+            assert_eq!(validity(&certificate).as_ref(), Some(whole.validity()), "{from} {until}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_cut_short_has_no_dates() {
+        let whole = certificate(2026, 2027);
+        for length in 0..whole.len() {
+            assert_eq!(validity(&CertificateDer::from(&whole[..length])), None, "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(octets: Vec<u8>, at in 0..64_usize, octet: u8) {
+            let _ = validity(&CertificateDer::from(octets));
+            let mut wrong = certificate(2026, 2027).to_vec();
+            wrong[at] = octet;
+            let _ = validity(&CertificateDer::from(wrong));
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! builds a rustls configuration. It fails closed: no way to skip verification, no fallback, no early data (a replayed
 //! query tells a listener what was asked).
 
-use super::certificate_time::{CertificateClock, WrongClock};
+use super::certificate_time::{CertificateClock, WrongClock, validity};
 use super::dial::Dialled;
 use super::verifier::{Dates, PinMismatch, Verifier};
 use super::{Handshake, TransportError};
@@ -408,8 +408,7 @@ fn version_name(version: ProtocolVersion) -> Option<&'static str> {
 
 /// Reads the end of a certificate's validity, seconds since 1970.
 fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(parsed.validity().not_after.timestamp())
+    Some(validity(certificate)?.not_after.timestamp())
 }
 
 #[cfg(test)]

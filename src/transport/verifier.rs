@@ -2,7 +2,7 @@
 //! any, in addition and never instead. For look-ups of time servers alone the date is overlooked, and it alone, where the clock does
 //! not fit the certificates. How hands are shaken, and what roots there are, is `tls`'s matter.
 
-use super::certificate_time::CertificateClock;
+use super::certificate_time::{CertificateClock, validity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::CryptoProvider;
@@ -184,8 +184,7 @@ fn earliest(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>
 
 /// Reads from when a certificate is valid, seconds since 1970.
 fn not_before(certificate: &CertificateDer<'_>) -> Option<u64> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    u64::try_from(parsed.validity().not_before.timestamp()).ok()
+    u64::try_from(validity(certificate)?.not_before.timestamp()).ok()
 }
 
 #[cfg(test)]
