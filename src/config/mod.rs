@@ -16,7 +16,7 @@ mod section;
 mod servers;
 pub mod settings;
 pub mod summary;
-mod units;
+pub(crate) mod units;
 pub(crate) mod values;
 
 use document::{Table, Text};

@@ -1,5 +1,5 @@
 //! Durations and sizes with units, as operators write them: "1800ms", "5s", "1d"; "64MiB", "64MB"; 0 alone. Both
-//! ways, so that a summary shows values as they can be written back. What is *not* here: which key allows which values.
+//! ways, so that a summary shows values as they can be written back. And times that were measured, for people. What is *not* here: which key allows which values.
 
 use std::time::Duration;
 
@@ -56,6 +56,12 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
 pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 { "0s".to_owned() } else { show(millis, &DURATION_UNITS) }
+}
+
+/// Writes a time that was measured, for people: whole milliseconds, from ten seconds on whole seconds.
+pub(crate) fn show_measured(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 9.9995 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.0} s") }
 }
 
 /// Writes a size in its largest exact unit.
@@ -135,6 +141,20 @@ mod tests {
             ("18446744073709551615d", UnitError::TooLarge),
         ] {
             assert_eq!(parse_duration(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn measured_times_have_no_more_digits_than_they_mean() {
+        for (micros, text) in [
+            (0, "0 ms"),
+            (499, "0 ms"),
+            (4_001_826, "4002 ms"),
+            (9_999_499, "9999 ms"),
+            (9_999_500, "10 s"),
+            (75_400_000, "75 s"),
+        ] {
+            assert_eq!(show_measured(Duration::from_micros(micros)), text);
         }
     }
 

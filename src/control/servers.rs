@@ -7,6 +7,7 @@ use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
 use crate::cli::{UpstreamsArgs, exit};
 use crate::config::settings::{MAX_MEMBERS, Settings};
+use crate::config::units::show_measured;
 use crate::config::{from_text, presets};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging;
@@ -189,9 +190,9 @@ impl Sighting {
         [
             fitted(&self.name, NAME_COLUMNS),
             self.protocol.trim_start_matches("plain ").to_owned(),
-            handshake.map_or(connect, |h| millis(h.connect_time)),
-            handshake.map_or_else(none, |h| millis(h.handshake_time)),
-            facts.map_or_else(|| query.to_owned(), |facts| millis(facts.query)),
+            handshake.map_or(connect, |h| show_measured(h.connect_time)),
+            handshake.map_or_else(none, |h| show_measured(h.handshake_time)),
+            facts.map_or_else(|| query.to_owned(), |facts| show_measured(facts.query)),
             handshake.and_then(|h| h.tls_version).map_or_else(none, str::to_owned),
             handshake.and_then(days_left).map_or_else(none, |days| format!("{days} d")),
             facts.map_or_else(none, |facts| yes(facts.padding)),
@@ -231,11 +232,6 @@ impl Sighting {
 fn days_left(handshake: &Handshake) -> Option<i64> {
     let now = crate::clock::wall().duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some((handshake.certificate_not_after? - i64::try_from(now.as_secs()).ok()?) / 86_400)
-}
-
-/// Returns a time in milliseconds.
-fn millis(time: Duration) -> String {
-    format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }
 
 /// Returns a word for a flag.

@@ -21,6 +21,7 @@ mod tests;
 
 use crate::cache::key::Origin;
 use crate::config::settings::ServerSpec;
+use crate::config::units::show_duration;
 use crate::telemetry::counters::UpstreamCounters;
 use crate::telemetry::throttle::Throttle;
 use crate::transport::{Exchange, Transport, TransportError};
@@ -157,7 +158,7 @@ impl fmt::Display for Failure {
         match &self.0 {
             Reason::Busy { retry_after: None } => f.write_str("the server is busy"),
             Reason::Busy { retry_after: Some(wait) } => {
-                write!(f, "the server is busy and asks to be left alone for {wait:?}")
+                write!(f, "the server is busy and asks to be left alone for {}", show_duration(*wait))
             }
             Reason::Exchange(error) => {
                 write!(f, "{error}")?;
