@@ -60,6 +60,18 @@ fn every_script_is_one_for_sh() {
 }
 
 #[test]
+fn the_linker_script_of_the_small_form_is_the_same_everywhere() {
+    let script = "packaging/small.ld";
+    assert!(read(script).contains("/DISCARD/"));
+    for user in ["packaging/small", "packaging/openwrt/Makefile"] {
+        assert!(read(user).contains(script), "{user}");
+    }
+    // It takes the tables for unwinding away: nothing may unwind.
+    let small = read("Cargo.toml").split("[profile.small]").nth(1).unwrap().to_owned();
+    assert!(small.split("\n[").next().unwrap().contains("panic = \"abort\""));
+}
+
+#[test]
 fn every_file_that_the_package_takes_from_the_repository_exists() {
     let manifest = read("Cargo.toml");
     let package = manifest.split("[package.metadata.deb]").nth(1).unwrap();

@@ -1,8 +1,9 @@
 //! Every error of a configuration, each with its file, line, column, the line itself with a caret, what was expected
-//! and, for a misspelt name, the nearest known one. What is *not* here: finding the errors.
+//! and, for a misspelt name, the nearest known one. What is *not* here: finding the errors, and
+//! how one is drawn (`report`).
 
-use super::document::{Place, Text, lines_of};
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use super::document::{Place, Text};
+use super::report::draw;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,13 +32,13 @@ pub enum Appearance {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// `None`: about a file as a whole, or about no file.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// What is wrong, beginning with the key.
-    message: String,
+    pub(super) message: String,
     /// Beside the caret: what was expected.
-    label: Option<String>,
+    pub(super) label: Option<String>,
     /// What to do.
-    help: Option<String>,
+    pub(super) help: Option<String>,
 }
 
 impl ConfigErrors {
@@ -56,7 +57,7 @@ impl ConfigErrors {
 
     /// Lists the errors, one line each: `file:line:column: message`.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.faults.iter().map(|fault| match self.position(fault) {
+        self.faults.iter().map(|fault| match fault.position(&self.texts) {
             Some((name, line, column)) => format!("{name}:{line}:{column}: {}", fault.message),
             None => fault.message.clone(),
         })
@@ -64,14 +65,9 @@ impl ConfigErrors {
 
     /// Writes the report: the first errors with their lines, and how many there are.
     pub fn render(&self, appearance: Appearance) -> String {
-        let renderer = match appearance {
-            Appearance::Plain => Renderer::plain(),
-            Appearance::Coloured => Renderer::styled(),
-        }
-        .term_width(80);
         let mut report = String::new();
         for fault in self.faults.iter().take(MOST_SHOWN) {
-            report.push_str(&renderer.render(&self.groups(fault)));
+            report.push_str(&draw(fault, &self.texts, appearance));
             report.push_str("\n\n");
         }
         let plural = if self.faults.len() == 1 { "" } else { "s" };
@@ -80,42 +76,6 @@ impl ConfigErrors {
             report.push_str(&format!("; the first {MOST_SHOWN} are shown"));
         }
         report
-    }
-
-    /// Builds what the renderer shows of one error.
-    fn groups<'a>(&'a self, fault: &'a Fault) -> Vec<Group<'a>> {
-        let mut group = Group::with_title(Level::ERROR.primary_title(fault.message.as_str()));
-        let shown = fault.place.as_ref().and_then(|place| Some((place, self.texts.get(place.text)?)));
-        if let Some((place, text)) = shown {
-            let start = place.span.start.min(text.text.len());
-            let end = place.span.end.clamp(start, text.text.len());
-            // The renderer reads all that it is given, for each error anew: it gets the lines in question.
-            let lines = lines_of(&text.text, &(start..end));
-            let above = text.text.get(..lines.start).unwrap_or_default().matches('\n').count();
-            let mut annotation = AnnotationKind::Primary.span(start - lines.start..end - lines.start);
-            if let Some(label) = &fault.label {
-                annotation = annotation.label(label.as_str());
-            }
-            let excerpt = Snippet::source(text.text.get(lines).unwrap_or_default()).line_start(above + 1);
-            group = group.element(excerpt.path(text.name.as_str()).annotation(annotation));
-        } else if let Some(label) = &fault.label {
-            group = group.element(Level::NOTE.message(label.as_str()));
-        }
-        if let Some(help) = &fault.help {
-            group = group.element(Level::HELP.message(help.as_str()));
-        }
-        vec![group]
-    }
-
-    /// Returns the text's name, line and column (in characters, from 1) of an error.
-    fn position(&self, fault: &Fault) -> Option<(&str, usize, usize)> {
-        let place = fault.place.as_ref()?;
-        let text = self.texts.get(place.text)?;
-        let before = text.text.get(..place.span.start)?;
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.matches('\n').count() + 1;
-        let column = before.get(line_start..)?.chars().count() + 1;
-        Some((text.name.as_str(), line, column))
     }
 }
 
@@ -148,6 +108,17 @@ impl Fault {
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Returns the text's name, line and column (in characters, from 1).
+    pub(super) fn position<'t>(&self, texts: &'t [Text]) -> Option<(&'t str, usize, usize)> {
+        let place = self.place.as_ref()?;
+        let text = texts.get(place.text)?;
+        let before = text.text.get(..place.span.start)?;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.matches('\n').count() + 1;
+        let column = before.get(line_start..)?.chars().count() + 1;
+        Some((text.name.as_str(), line, column))
     }
 
     /// Names the key in front of the message.

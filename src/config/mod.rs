@@ -11,6 +11,7 @@ pub mod keys;
 pub mod otel;
 pub mod overrides;
 pub mod presets;
+mod report;
 mod resolve;
 mod section;
 mod servers;

@@ -10,6 +10,7 @@ pub mod name;
 mod packed_name;
 pub mod query;
 pub mod question;
+mod rare;
 pub mod rebuild;
 pub mod record;
 pub mod reply;

@@ -1,5 +1,5 @@
-//! Records as text, for `veildns query`, and answers made here. hickory-proto writes the types that are
-//! neither of names, numbers and strings nor of DNSSEC. Not on the path of a query to a server.
+//! Records as text, for `veildns query`, and answers made here. The types that are neither of names,
+//! numbers and strings nor of DNSSEC are written by `rare`. Not on the path of a query to a server.
 //!
 //! What a server sent is shown on terminals: no text of it holds anything but printable characters.
 
@@ -9,13 +9,12 @@ mod tests;
 use super::header::{FLAG_QR, HEADER_LEN, Rcode};
 use super::name::{MAX_NAME, Name, NameRef};
 use super::question::{Class, QuestionRef, RecordType, Ttl};
-use super::rebuild::{NamesInRdata, write_record};
+use super::rare;
+use super::rebuild::NamesInRdata;
 use super::response::{PackedName, RecordRef, ResponseRef, Section};
 use super::stored::{Keep, StoredAnswer};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use hickory_proto::rr::{RData, Record};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -85,10 +84,10 @@ fn rdata_text(record: &RecordRef<'_>) -> Option<String> {
         RecordType::NSEC => nsec_text(record),
         RecordType::NSEC3 => nsec3_text(record.rdata),
         // NAPTR, SIG and NXT have more than numbers around the name.
-        RecordType(35 | 24 | 30) => hickory_text(record),
+        RecordType(35 | 24 | 30) => rare::rdata_text(record),
         _ => match NamesInRdata::of(record) {
             Some(names) => names_text(record, names),
-            None => hickory_text(record),
+            None => rare::rdata_text(record),
         },
     }
 }
@@ -201,24 +200,6 @@ fn base32hex(octets: &[u8]) -> String {
 /// Writes octets in hexadecimal.
 fn hexadecimal(octets: &[u8]) -> String {
     octets.iter().fold(String::new(), |text, octet| text + &format!("{octet:02X}"))
-}
-
-/// Writes RDATA as hickory-proto does, if it knows the type.
-fn hickory_text(record: &RecordRef<'_>) -> Option<String> {
-    let mut octets = Vec::new();
-    write_record(&mut octets, record)?;
-    let record = Record::<RData>::read(&mut BinDecoder::new(&octets)).ok()?;
-    let data = record.data;
-    if matches!(data, RData::Unknown { .. } | RData::NULL(_) | RData::Update0(_) | RData::OPT(_)) {
-        return None;
-    }
-    let mut text = String::new();
-    write!(text, "{data}").ok()?;
-    if matches!(data, RData::SVCB(_) | RData::HTTPS(_)) {
-        // Lists end with a comma there, which RFC 9460 §2.1 does not know.
-        text = text.replace(", ", " ").trim_end_matches(',').to_owned();
-    }
-    Some(text)
 }
 
 /// Writes RDATA that nobody can read (RFC 3597 §5).
