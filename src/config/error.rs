@@ -143,6 +143,11 @@ impl Faults {
         result.map_err(|fault| self.push(fault)).ok()
     }
 
+    /// Returns how much has been wrong so far.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns true when nothing was wrong.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

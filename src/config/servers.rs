@@ -145,6 +145,7 @@ struct Definition<'a> {
 impl Definition<'_> {
     /// Reads the table; a wrong one is reported and gives `None`.
     fn read(&self, faults: &mut Faults) -> Option<Server> {
+        let before = faults.count();
         let base = self.base(faults);
         let (section, texts) = (&self.section, self.texts);
         let addresses = section.read_list("addresses", faults, values::address);
@@ -166,7 +167,8 @@ impl Definition<'_> {
         spec.pins = pins.unwrap_or_default();
         spec.weight = weight.unwrap_or(spec.weight);
         spec.trust_ad = trust_ad.unwrap_or(spec.trust_ad);
-        Some(server)
+        // With a part missing it would be wrong in further ways, of which the operator is not guilty.
+        (faults.count() == before).then_some(server)
     }
 
     /// Makes the server of `url`, or else of the preset with this name.

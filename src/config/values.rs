@@ -13,46 +13,68 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What is written as a number with a unit.
+struct Measure<T> {
+    /// Reads it.
+    parse: fn(&str) -> Result<T, UnitError>,
+    /// Writes it.
+    show: fn(T) -> String,
+    /// What is expected.
+    form: &'static str,
+    /// What a number alone most likely means, and else.
+    usual: [&'static str; 2],
+}
+
+/// Durations.
+const DURATION: Measure<Duration> = Measure {
+    parse: units::parse_duration,
+    show: units::show_duration,
+    form: units::DURATION_FORM,
+    usual: ["s", "ms"],
+};
+
+/// Sizes in octets.
+const SIZE: Measure<u64> =
+    Measure { parse: units::parse_size, show: units::show_size, form: units::SIZE_FORM, usual: ["MiB", "B"] };
+
 /// Reads a duration within bounds.
 pub(crate) fn duration(node: &Node, bounds: RangeInclusive<Duration>) -> Result<Duration, Fault> {
-    let value = with_unit(node, units::parse_duration, units::DURATION_FORM, "s")?;
-    if bounds.contains(&value) {
-        return Ok(value);
-    }
-    let show = units::show_duration;
-    let expected = format!("expected {} to {}", show(*bounds.start()), show(*bounds.end()));
-    Err(node.fault(format!("{} is out of bounds", show(value)), expected))
+    DURATION.read(node, &bounds)
 }
 
 /// Reads a size in octets within bounds.
 pub(crate) fn size(node: &Node, bounds: RangeInclusive<u64>) -> Result<u64, Fault> {
-    let value = with_unit(node, units::parse_size, units::SIZE_FORM, "MiB")?;
-    if bounds.contains(&value) {
-        return Ok(value);
-    }
-    let show = units::show_size;
-    let expected = format!("expected {} to {}", show(*bounds.start()), show(*bounds.end()));
-    Err(node.fault(format!("{} is out of bounds", show(value)), expected))
+    SIZE.read(node, &bounds)
 }
 
-/// Reads a value with a unit; a bare 0 needs none, any other bare number is told which text to write.
-fn with_unit<T>(
-    node: &Node,
-    parse: fn(&str) -> Result<T, UnitError>,
-    form: &str,
-    usual: &str,
-) -> Result<T, Fault> {
-    let text = match node.integer() {
-        Ok(number) => number.to_string(),
-        Err(_) => node.text().map_err(|fault| fault.with_label(form))?.to_owned(),
-    };
-    parse(&text).map_err(|error| {
-        let fault = node.fault(format!("{text:?}: {error}"), form);
-        match error {
-            UnitError::NoUnit => fault.with_help(format!("perhaps \"{text}{usual}\"")),
-            UnitError::Number | UnitError::UnknownUnit | UnitError::TooLarge => fault,
+impl<T: Copy + PartialOrd> Measure<T> {
+    /// Reads a value within bounds. A bare 0 needs no unit; any other bare number is told which text to write.
+    fn read(&self, node: &Node, bounds: &RangeInclusive<T>) -> Result<T, Fault> {
+        let Self { parse, show, form, .. } = self;
+        let text = match node.integer() {
+            Ok(number) => number.to_string(),
+            Err(_) => node.text().map_err(|fault| fault.with_label(*form))?.to_owned(),
+        };
+        let value = parse(&text).map_err(|error| {
+            let fault = node.fault(format!("{text:?}: {error}"), *form);
+            match self.meant(&text, bounds).filter(|_| error == UnitError::NoUnit) {
+                Some(meant) => fault.with_help(format!("perhaps \"{meant}\"")),
+                None => fault,
+            }
+        })?;
+        if bounds.contains(&value) {
+            return Ok(value);
         }
-    })
+        let expected = format!("expected {} to {}", show(*bounds.start()), show(*bounds.end()));
+        Err(node.fault(format!("{} is out of bounds", show(value)), expected))
+    }
+
+    /// Returns what a number without a unit may mean: nothing that would be out of bounds.
+    fn meant(&self, number: &str, bounds: &RangeInclusive<T>) -> Option<String> {
+        let [usual, smallest] = self.usual.map(|unit| format!("{number}{unit}"));
+        let within = |text: &str| (self.parse)(text).ok().filter(|value| bounds.contains(value));
+        within(&usual).map(|_| usual.clone()).or_else(|| within(&smallest).map(self.show))
+    }
 }
 
 /// Reads a whole number within bounds.

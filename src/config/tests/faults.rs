@@ -52,6 +52,20 @@ fn a_report_shows_the_line_with_a_caret_and_what_was_meant() {
 }
 
 #[test]
+fn a_number_without_a_unit_is_told_what_it_may_mean_within_the_bounds() {
+    for (text, help) in [
+        ("[cache]\nmax_size = 64", "perhaps \"64MiB\""),
+        ("[cache]\nmax_size = 67108864", "perhaps \"64MiB\""),
+        ("[timeouts]\nquery = 4", "perhaps \"4s\""),
+        ("[timeouts]\nquery = \"4000\"", "perhaps \"4s\""),
+        ("[cache]\nstale_after = 1800", "perhaps \"1800s\""),
+    ] {
+        assert!(report(text).contains(&format!("help: {help}")), "{}", report(text));
+    }
+    assert!(!report("[timeouts]\nquery = 99999999").contains("perhaps"), "no reading is within the bounds");
+}
+
+#[test]
 fn one_mistake_is_one_error() {
     for text in [
         // What could look the name up is misspelt.
@@ -61,6 +75,8 @@ fn one_mistake_is_one_error() {
         "upstreams = [\"home\"]\n[server.home]\nurl = \"tls://\"",
         "upstreams = [\"home\"]\n[server]\nhome = 5",
         "upstreams = \"quad9\"",
+        // Nobody could look the name up.
+        "upstreams = [\"home\"]\n[server.home]\nurl = \"tls://dns.example\"\naddresses = [\"192.0.2.256\"]",
         "workers = = 3",
         "group = 5",
     ] {
