@@ -174,6 +174,13 @@ fn an_address_that_is_taken_exits_with_69_and_says_what_to_do() {
 }
 
 #[test]
+fn an_address_that_this_host_lacks_exits_with_69_so_that_a_service_is_started_again() {
+    let output = run(&["run", "--listen", "192.0.2.1:0", "--upstream", "quad9"]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert!(stderr(&output).contains("this host does not have the address"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_port_that_needs_privileges_exits_with_77() {
     let free = (1..1024).find(|port| {
         std::net::UdpSocket::bind(("127.0.0.1", *port))

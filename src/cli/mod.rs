@@ -18,7 +18,8 @@ pub mod exit {
     pub const NO_ANSWER: u8 = 1;
     /// The command line is wrong (EX_USAGE).
     pub const USAGE: u8 = 64;
-    /// An address is taken (EX_UNAVAILABLE).
+    /// An address is taken, or this host lacks it (EX_UNAVAILABLE). No mistake of the configuration for a service manager: the
+    /// interface may come up yet, and starting again helps.
     pub const ADDRESS_TAKEN: u8 = 69;
     /// Something else of the system failed (EX_OSERR).
     pub const SYSTEM: u8 = 71;

@@ -53,7 +53,7 @@ const EXIT: &[(u8, &str)] = &[
         "No answer was got; doctor found something wrong; no gateway runs or it is not ready; an install was declined.",
     ),
     (exit::USAGE, "The command line is wrong."),
-    (exit::ADDRESS_TAKEN, "An address is taken."),
+    (exit::ADDRESS_TAKEN, "An address is taken, or this host does not have it."),
     (exit::SYSTEM, "Something else of the system failed."),
     (exit::PERMISSION, "A permission is missing."),
     (exit::CONFIG, "The configuration is wrong."),

@@ -258,9 +258,9 @@ fn path_code(error: &io::Error) -> u8 {
 /// Returns the exit code for an address that cannot be had.
 fn bind_code(error: &BindError) -> u8 {
     match error.kind {
-        BindErrorKind::InUse { .. } => exit::ADDRESS_TAKEN,
+        BindErrorKind::InUse { .. } | BindErrorKind::NotHere => exit::ADDRESS_TAKEN,
         BindErrorKind::Permission => exit::PERMISSION,
-        BindErrorKind::NotHere | BindErrorKind::Other => exit::SYSTEM,
+        BindErrorKind::Other => exit::SYSTEM,
     }
 }
 
