@@ -33,6 +33,7 @@ mod verifier;
 mod vigil;
 
 use crate::config::settings::{Endpoint, Limits, ServerSpec};
+use crate::config::units::show_measured;
 use crate::telemetry::bounds::Bounds;
 use crate::wire::response::ResponseFault;
 use bytes::Bytes;
@@ -208,7 +209,7 @@ pub enum TransportError {
         error: Arc<io::Error>,
     },
     /// TCP or TLS did not come about in time.
-    #[error("no connection to {address} within {waited:?}")]
+    #[error("no connection to {address} within {}", show_measured(*.waited))]
     ConnectTimeout {
         /// The last address tried.
         address: SocketAddr,
