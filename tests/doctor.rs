@@ -15,19 +15,16 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::authority::Certificate;
 use support::binary::{Running, stderr, veildns, written};
 use support::gateway::setup;
 use support::message::rtype;
-use support::netns::{self, system};
+use support::netns::{is_inside, run_inside, system};
 use support::script::Script;
 use support::server::{Protocol, Server};
-
-/// Set inside of the namespace.
-const INSIDE: &str = "VEILDNS_INSIDE_NETNS";
 
 /// Runs `doctor` with a configuration.
 fn doctor(file: &Path, flags: &[&str]) -> Output {
@@ -107,24 +104,6 @@ fn a_portal_is_seen_though_programs_ask_veildns() {
     run_inside("inside_the_portal");
 }
 
-/// Runs a test of this file, which is ignored otherwise, in a namespace of its own.
-fn run_inside(test: &str) {
-    let inside = std::env::current_exe().unwrap();
-    if !netns::possible(&["ip"]) {
-        return;
-    }
-    let output = Command::new("unshare")
-        .args(["--net", "--mount", "--"])
-        .arg(inside)
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(text(&output.stdout).contains("1 passed"), "{}", text(&output.stdout));
-}
-
 /// Says that every name is at 203.0.113.80, whoever of these is asked.
 fn lie(address: &str, queries: &AtomicUsize) {
     let socket = UdpSocket::bind(address).unwrap();
@@ -153,7 +132,7 @@ fn hold_back(address: &str) {
 #[test]
 #[ignore = "runs in the namespace that `a_lying_network_is_seen_through` makes"]
 fn inside_the_lying_network() {
-    if std::env::var_os(INSIDE).is_none() {
+    if !is_inside() {
         return;
     }
     system("ip link set lo up");
@@ -204,7 +183,7 @@ fn inside_the_lying_network() {
 #[test]
 #[ignore = "runs in the namespace that `a_portal_is_seen_though_programs_ask_veildns` makes"]
 fn inside_the_portal() {
-    if std::env::var_os(INSIDE).is_none() {
+    if !is_inside() {
         return;
     }
     system("ip link set lo up");

@@ -15,8 +15,10 @@ mod support;
 
 use std::time::Duration;
 use support::authority::{self, Certificate, NAME};
+use support::binary::{Running, written};
 use support::gateway::{Gateway, setup, start_text};
 use support::message::{query, rcode, rtype};
+use support::netns::{is_inside, run_inside, system};
 use support::script::{Reply, Script};
 use support::server::{BOTH, Protocol, Server};
 use support::{eventually, runtime};
@@ -146,6 +148,52 @@ fn without_events_a_server_that_is_there_at_last_is_found_within_two_seconds_and
         answer.rcode() == rcode::NOERROR
     });
     assert!(up_at.elapsed() < Duration::from_secs(4), "{:?}", up_at.elapsed());
+}
+
+#[test]
+fn a_machine_without_a_network_is_answered_and_one_that_comes_up_is_used_within_a_second() {
+    run_inside("inside_a_network_that_comes_up_late");
+}
+
+/// Nothing but loopback is there at first.
+#[test]
+#[ignore = "runs in the namespace that the test before makes"]
+fn inside_a_network_that_comes_up_late() {
+    if !is_inside() {
+        return;
+    }
+    system("ip link set lo up");
+    let identity = Certificate::Good.identity();
+    let server = Server::at("0.0.0.0:0".parse().unwrap(), Protocol::Dot, Script::good(), identity);
+    let ca_file = authority::trusted().ca_file();
+    let (_directory, file) = written(&format!(
+        "listen = [\"127.0.0.1:0\"]\nupstreams = [\"far\"]\nworkers = 1\n\
+         [server.far]\nurl = \"tls://{NAME}:{}\"\naddresses = [\"192.0.2.9\"]\nca_file = \"{}\"\n",
+        server.address.port(),
+        ca_file.display()
+    ));
+    let gateway = Running::start(&file);
+    let ask = |host: &str| gateway.client().udp(&query(&format!("host-{host}.lab.example"), rtype::A));
+    for host in ["a", "b", "c"] {
+        let begun = clock::now();
+        let reply = ask(host);
+        assert_eq!((reply.rcode(), reply.ede_code().is_some()), (rcode::SERVFAIL, true), "{reply:?}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "said at once: {:?}", begun.elapsed());
+    }
+    // Long enough for probes to back off.
+    std::thread::sleep(Duration::from_secs(8));
+    system("ip link add wan0 type veth peer name wan1");
+    system("ip link set wan1 up");
+    system("ip address add 192.0.2.9/24 dev wan0");
+    let up = clock::now();
+    system("ip link set wan0 up");
+    let mut asked = 0;
+    while ask(&format!("late-{asked}")).rcode() != rcode::NOERROR {
+        asked += 1;
+        assert!(up.elapsed() < Duration::from_secs(5), "after {asked} queries");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(up.elapsed() <= Duration::from_secs(1), "{:?}, {asked} queries in vain", up.elapsed());
 }
 
 #[test]

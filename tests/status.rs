@@ -237,9 +237,11 @@ fn another_user_is_told_to_ask_as_root() {
         return;
     }
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
-    // A copy where everybody may run it.
+    // A copy where everybody may run it. By a program of its own: while this one had it open for writing, another test could start
+    // a child, which would hold it open too, and then it cannot be run (ETXTBSY).
     let program = directory.join("veildns");
-    std::fs::copy(veildns().get_program(), &program).unwrap();
+    let copied = std::process::Command::new("cp").arg(veildns().get_program()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let output = std::process::Command::new(&program)
         .args(["status", "--socket"])
         .arg(&lab.socket)

@@ -29,6 +29,35 @@ pub fn possible(programs: &[&str]) -> bool {
     false
 }
 
+/// Set inside of a namespace that [`run_inside`] made.
+const INSIDE: &str = "VEILDNS_INSIDE_NETNS";
+
+/// Runs a test of the file that calls, which is ignored otherwise, in a namespace of its own. Where that cannot be made, it says
+/// so.
+///
+/// # Panics
+/// When the test fails.
+pub fn run_inside(test: &str) {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("1 passed"), "{}", text(&output.stdout));
+}
+
+/// True in a test that [`run_inside`] runs.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Runs a command of the system.
 ///
 /// # Panics

@@ -24,6 +24,18 @@ fn deadline() -> Instant {
     clock::now() + Duration::from_secs(5)
 }
 
+/// The kernel gives a dead path up too, whoever waits for it or not.
+#[tokio::test]
+async fn the_kernel_watches_over_each_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = open(listener.local_addr().unwrap(), deadline()).await.unwrap();
+    let socket = SockRef::from(&stream);
+    assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+}
+
 #[tokio::test]
 async fn the_address_that_worked_is_tried_first_the_next_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
