@@ -151,6 +151,7 @@ pub const KEYS: &[Key] = &[
     key("limits.dot_streams", Integer, "512", "queries waiting on one DNS over TLS connection"),
     key("limits.max_connections", Integer, "2", "connections to one server"),
     key("limits.pool_queue", Integer, "4096", "queries waiting for a connection to one server"),
+    key("limits.plain_sockets", Integer, "256", "UDP sockets open at once to one plain server"),
     key("limits.attempts", Integer, "3", "servers tried for one query"),
     key("limits.retry_percent", Integer, "20", "retries as a share of queries over 10 s, 0 to 100"),
     key(

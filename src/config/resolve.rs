@@ -331,6 +331,9 @@ fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
             .read("max_connections", faults, |node| values::count(node, 1..=64))
             .unwrap_or(usual.max_connections),
         pool_queue: count("pool_queue", faults, usual.pool_queue),
+        plain_sockets: section
+            .read("plain_sockets", faults, |node| values::count(node, 1..=16_384))
+            .unwrap_or(usual.plain_sockets),
         attempts: section
             .read("attempts", faults, |node| values::count(node, 1..=10))
             .unwrap_or(usual.attempts),

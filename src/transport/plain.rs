@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
-/// Sockets open at once to one server.
-const MAX_SOCKETS: usize = 256;
 /// Longest datagram read. We announce 1232 octets; what is cut off here fails validation.
 const MAX_DATAGRAM: usize = 4096;
 
@@ -28,7 +26,7 @@ pub(super) fn udp(address: SocketAddr, around: &Surroundings) -> Box<dyn Transpo
     Box::new(UdpTransport {
         address,
         around: around.clone(),
-        sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
+        sockets: Arc::new(Semaphore::new(around.limits.plain_sockets)),
         draining: AtomicBool::new(false),
         tcp: Arc::new(Pool::new(TcpConnector::new(address, around), around)),
     })
@@ -297,20 +295,20 @@ mod tests {
     #[tokio::test]
     async fn sockets_are_bounded_and_a_drained_server_takes_no_more() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let around = surroundings(Limits::default());
+        let around = surroundings(Limits { plain_sockets: 3, ..Limits::default() });
         let transport = udp(server.local_addr().unwrap(), &around);
         let log = Log::new();
-        for id in 0..256 {
+        for id in 0..3 {
             log.ask(transport.as_ref(), id, "a.example", PATIENCE);
         }
-        log.ask(transport.as_ref(), 256, "a.example", PATIENCE);
-        assert!(matches!(log.outcome(256).await, Err(TransportError::Overloaded)));
+        log.ask(transport.as_ref(), 3, "a.example", PATIENCE);
+        assert!(matches!(log.outcome(3).await, Err(TransportError::Overloaded)));
         assert_eq!(around.bounds.count(Bound::PlainSockets), 1);
         let (asked, from) = receive(&server).await;
         server.send_to(&answer_to(&asked), from).await.unwrap();
         transport.drain();
-        log.ask(transport.as_ref(), 257, "a.example", PATIENCE);
-        assert!(matches!(log.outcome(257).await, Err(TransportError::ShuttingDown)));
+        log.ask(transport.as_ref(), 4, "a.example", PATIENCE);
+        assert!(matches!(log.outcome(4).await, Err(TransportError::ShuttingDown)));
     }
 
     #[tokio::test]

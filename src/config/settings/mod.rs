@@ -347,6 +347,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Queries waiting for a connection of one server.
     pub pool_queue: usize,
+    /// UDP sockets open at once to one plain server, each for one query.
+    pub plain_sockets: usize,
     /// Servers tried for one query.
     pub attempts: usize,
     /// Retries as a share of queries over 10 s, percent.
@@ -380,6 +382,7 @@ impl Default for Limits {
             dot_streams: 512,
             max_connections: 2,
             pool_queue: 4096,
+            plain_sockets: 256,
             attempts: 3,
             retry_percent: 20,
             hedge_percent: 5,
