@@ -157,7 +157,7 @@ fn a_machine_without_a_network_is_answered_and_one_that_comes_up_is_used_within_
 
 /// Nothing but loopback is there at first.
 #[test]
-#[ignore = "runs in the namespace that the test before makes"]
+#[ignore = "runs in the namespace that `a_machine_without_a_network_is_answered_and_one_that_comes_up_is_used_within_a_second` makes"]
 fn inside_a_network_that_comes_up_late() {
     if !is_inside() {
         return;
