@@ -13,13 +13,16 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::time::Duration;
 use support::binary::Running;
 use support::client::{Client, receive};
 use support::gateway::setup;
 use support::message::{Message, query, rcode, rtype};
-use support::script::{Gate, Reply, Script};
+use support::script::{Door, Gate, Reply, Script};
 use support::server::{BOTH, Protocol, Server};
 use support::{PATIENCE, eventually};
+use veildns::telemetry::bounds::Bound;
 
 #[test]
 fn connections_to_servers_that_did_not_change_are_kept() {
@@ -215,6 +218,25 @@ fn sigterm_waits_for_those_who_wait() {
     let answer = Message::read(&receive(&socket, PATIENCE).expect("the answer comes before the end"));
     assert_eq!(answer.rcode(), rcode::NOERROR);
     assert!(running.process.wait().success());
+}
+
+#[test]
+fn who_still_waits_when_the_time_to_drain_is_over_is_told_that_we_stop() {
+    // A connection that never comes about: nothing ends the wait but the stop.
+    let server = Server::start(Protocol::Dot, Script { door: Door::StallBeforeTls, ..Script::good() });
+    let long = "[timeouts]\nquery = \"60s\"\nconnect = \"60s\"";
+    let gateway = setup().server("lab", &server).table(long).start();
+    let socket = gateway.client().udp_socket();
+    socket.send(&query("host-waiting.lab.example", rtype::A).octets()).unwrap();
+    let core = gateway.gateway().core();
+    eventually("the query waits", || core.resolver().permits().in_use() == 1);
+    let bounds = Arc::clone(core.telemetry().bounds());
+    gateway.gateway().stop_accepting();
+    let drained = support::runtime().block_on(gateway.gateway().drained(Duration::from_millis(200)));
+    assert_eq!((drained, bounds.count(Bound::DrainTimeout)), (false, 1));
+    drop(gateway);
+    let answer = Message::read(&receive(&socket, PATIENCE).expect("nobody is left without a word"));
+    assert_eq!((answer.rcode(), answer.ede_code()), (rcode::SERVFAIL, Some(14)));
 }
 
 #[test]

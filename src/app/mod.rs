@@ -17,6 +17,7 @@ use crate::listener::admission::AccessList;
 use crate::listener::bind::{self, BindError};
 use crate::listener::handover::{Handover, Sharing};
 use crate::listener::worker::{ListenReport, Workers};
+use crate::telemetry::bounds::Bound;
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::export;
 use crate::wire::query::ClientTransport;
@@ -246,7 +247,11 @@ impl Gateway {
             self.workers.finished_reading().await;
             self.core.resolver().permits().idle().await;
         };
-        tokio::time::timeout(limit, idle).await.is_ok()
+        let drained = tokio::time::timeout(limit, idle).await.is_ok();
+        if !drained {
+            self.core.telemetry().bounds().reached(Bound::DrainTimeout);
+        }
+        drained
     }
 
     /// Ends everything: connections to servers are closed properly, threads end. Blocks, `limit` at most for clients'

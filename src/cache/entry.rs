@@ -44,8 +44,8 @@ impl Marks {
     const CHECKING_DISABLED: u8 = 2;
     /// The answer is the reply to a failure.
     const FAILURE: u8 = 4;
-    /// A refresh ahead was asked for in this life.
-    const REFRESH_ASKED: u8 = 8;
+    /// A refresh ahead was begun in this life.
+    const REFRESH_BEGUN: u8 = 8;
     /// In the protected queue.
     const PROTECTED: u8 = 16;
     /// A look-up found this life of the entry.
@@ -190,7 +190,7 @@ impl Entry {
         self.lifetime_secs = lifetime_secs;
         self.origin = origin;
         self.failures = 0;
-        self.marks.clear(Marks::FAILURE | Marks::REFRESH_ASKED | Marks::USED | Marks::USED_AGAIN);
+        self.marks.clear(Marks::FAILURE | Marks::REFRESH_BEGUN | Marks::USED | Marks::USED_AGAIN);
     }
 
     /// Notes a failure to get a newer answer. The answer stays as long as it is of use; then `reply` takes its place.
@@ -205,6 +205,17 @@ impl Entry {
             self.failures = next_failure(self.failures, self.failed, now);
             self.failed = now;
         }
+        self.refresh_is_over();
+    }
+
+    /// Notes that a refresh ahead was begun: one is enough.
+    pub(super) fn refresh_begins(&mut self) {
+        self.marks.set(Marks::REFRESH_BEGUN);
+    }
+
+    /// Notes that the refresh ahead brought nothing, or was left out after all: a later look-up may want another one.
+    pub(super) fn refresh_is_over(&mut self) {
+        self.marks.clear(Marks::REFRESH_BEGUN);
     }
 
     /// Forgets failures. False when nothing of the entry is left.
@@ -251,17 +262,13 @@ impl Entry {
         lookup
     }
 
-    /// True once a life, in its last tenth, for what was asked for before.
-    fn wants_refresh(&mut self, serving: &Serving, now: Ticks) -> bool {
-        let due = serving.prefetch
+    /// True in the last tenth of its life, for what was asked for before, until a refresh was begun.
+    fn wants_refresh(&self, serving: &Serving, now: Ticks) -> bool {
+        serving.prefetch
             && self.marks.has(Marks::USED_AGAIN)
-            && !self.marks.has(Marks::REFRESH_ASKED)
+            && !self.marks.has(Marks::REFRESH_BEGUN)
             && self.stored.until(now) * 10 >= ticks(self.lifetime_secs) * 9
-            && !self.is_failing(now);
-        if due {
-            self.marks.set(Marks::REFRESH_ASKED);
-        }
-        due
+            && !self.is_failing(now)
     }
 
     /// Returns what is kept, for the operator; it does not count as a use.

@@ -38,8 +38,8 @@ const SHARDS: u16 = 32;
 pub enum Lookup {
     /// An answer within its life, or a failure not worth repeating yet (`Found::failure`).
     Fresh(Found),
-    /// Fresh, in the last 10 % of its life, asked for at least twice before: the caller starts one refresh. Said once a
-    /// life.
+    /// Fresh, in the last 10 % of its life, asked for at least twice before: the caller begins a refresh if it can, and says so
+    /// ([`Cache::refresh_begins`]). Until then each look-up says it.
     FreshRefreshDue(Found),
     /// Expired, within `max_stale` (RFC 8767). With `Found::failure` a newer one could not be had some seconds ago: it
     /// may be served at once, without asking again.
@@ -120,6 +120,22 @@ impl Cache {
         match self.shard(&hashed) {
             Some(mut shard) => shard.lookup(&hashed, now),
             None => Lookup::Miss,
+        }
+    }
+
+    /// Notes that a refresh of an answer was begun: no look-up asks for another one until it has brought an answer or failed.
+    pub fn refresh_begins(&self, key: &key::KeyRef<'_>) {
+        let hashed = key.hashed(&self.hash_builder);
+        if let Some(mut shard) = self.shard(&hashed) {
+            shard.refresh_begins(&hashed);
+        }
+    }
+
+    /// Notes that a refresh that was begun was left out after all.
+    pub fn refresh_is_over(&self, key: &key::KeyRef<'_>) {
+        let hashed = key.hashed(&self.hash_builder);
+        if let Some(mut shard) = self.shard(&hashed) {
+            shard.refresh_is_over(&hashed);
         }
     }
 

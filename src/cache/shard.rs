@@ -109,6 +109,20 @@ impl Shard {
         });
     }
 
+    /// Notes that a refresh ahead of what is known under a key was begun.
+    pub(super) fn refresh_begins(&mut self, key: &HashedKey<'_, '_>) {
+        if let Some(entry) = self.find(key).and_then(|id| self.slots.get_mut(id)) {
+            entry.refresh_begins();
+        }
+    }
+
+    /// Notes that it was left out after all.
+    pub(super) fn refresh_is_over(&mut self, key: &HashedKey<'_, '_>) {
+        if let Some(entry) = self.find(key).and_then(|id| self.slots.get_mut(id)) {
+            entry.refresh_is_over();
+        }
+    }
+
     /// Removes what is known under a key.
     pub(super) fn remove_key(&mut self, key: &HashedKey<'_, '_>) {
         if let Some(id) = self.find(key) {

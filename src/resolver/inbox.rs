@@ -69,8 +69,8 @@ pub(super) struct Inbox {
     waker: AtomicWaker,
 }
 
-/// Refreshes that may wait in the inbox; more are dropped: each is only a courtesy.
-const MAX_REFRESHES: usize = 64;
+/// Refreshes that may wait in the inbox; more are left out: each is only a courtesy, and the next look-up asks for it again.
+pub(super) const MAX_REFRESHES: usize = 64;
 
 impl Inbox {
     /// Adds what `add` puts in, and wakes the driver if it had nothing to do.
@@ -91,13 +91,16 @@ impl Inbox {
         self.put(|work| work.misses.extend(batch));
     }
 
-    /// Adds a name to be refreshed, unless there are too many already.
-    pub(super) fn refresh(&self, refresh: Refresh) {
+    /// Adds a name to be refreshed; false when there are too many already.
+    pub(super) fn refresh(&self, refresh: Refresh) -> bool {
+        let mut taken = false;
         self.put(|work| {
-            if work.refreshes.len() < MAX_REFRESHES {
+            taken = work.refreshes.len() < MAX_REFRESHES;
+            if taken {
                 work.refreshes.push(refresh);
             }
         });
+        taken
     }
 
     /// Takes all work in exchange for empty lists whose memory is used again; false when there was none. The caller's

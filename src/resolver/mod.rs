@@ -38,6 +38,7 @@ use crate::cache::{Cache, Found, Lookup};
 use crate::config::settings::dnstap::MessageKind;
 use crate::policy::Verdict;
 use crate::policy::client_subnet::SubnetContent;
+use crate::telemetry::bounds::Bound;
 use crate::telemetry::counters::{Block, Telemetry};
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source, record};
 use crate::upstream::retry::is_dnssec;
@@ -51,7 +52,7 @@ use arc_swap::ArcSwap;
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -237,28 +238,22 @@ impl Resolver {
             (Step::Wait(pending), outcome(Source::Upstream, Rcode::NOERROR, None, transport))
         };
         let refresh = || {
-            let hash = hash();
-            let Some(inbox) = self.inbox(hash) else { return };
-            inbox.refresh(Refresh {
-                snapshot: Arc::clone(snapshot),
-                group,
-                variant,
-                subnet,
-                hash,
-                question: question_octets(query),
-            });
+            let question = question_octets(query);
+            Refresh { snapshot: Arc::clone(snapshot), group, variant, subnet, hash: hash(), question }
         };
         match self.look_up(&key, entry, now) {
             Lookup::Fresh(found) => fresh(&found, arrival, out),
             Lookup::FreshRefreshDue(found) => {
-                refresh();
+                if self.begin_refresh(snapshot, refresh) {
+                    self.cache.refresh_begins(&key);
+                }
                 fresh(&found, arrival, out)
             }
             // Nothing to wait for: asked a moment ago in vain, or every server is known to be down.
             Lookup::Stale(found) if found.failure || !entry.group.any_up() => {
                 // A failure a moment ago is not tried again yet (RFC 9520 §3.2).
                 if !found.failure {
-                    refresh();
+                    self.begin_refresh(snapshot, refresh);
                 }
                 let ede = stale_ede(&found.answer);
                 let rule = TtlRule::Fixed { secs: STALE_TTL_SECS };
@@ -271,6 +266,20 @@ impl Resolver {
             Lookup::Stale(found) => wait(Some(found.answer)),
             Lookup::Miss => wait(None),
         }
+    }
+
+    /// Hands a refresh to its driver. False when it is left out, because there are as many as there may be: then it is not even
+    /// made, for answers from the cache go on at full speed.
+    fn begin_refresh(&self, snapshot: &Snapshot, refresh: impl FnOnce() -> Refresh) -> bool {
+        let has_room = self.refreshing.load(Ordering::Relaxed) < snapshot.limits.refresh_inflight;
+        let begun = has_room && {
+            let refresh = refresh();
+            self.inbox(refresh.hash).is_some_and(|inbox| inbox.refresh(refresh))
+        };
+        if !begun {
+            self.telemetry.bounds().reached(Bound::RefreshInflight);
+        }
+        begun
     }
 
     /// Looks an answer up. What failed while no server was up is forgotten when there is one again.

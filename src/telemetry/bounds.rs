@@ -38,15 +38,19 @@ pub enum Bound {
     Attempts,
     /// Retries as a share of queries.
     RetryPercent,
+    /// Queries asked of a second server because the first is slow, as a share of all.
+    HedgePercent,
     /// Background refreshes at once.
     RefreshInflight,
+    /// How long queries that wait may take when the gateway stops.
+    DrainTimeout,
     /// Files and sockets that the system gives this process.
     OpenFiles,
 }
 
 impl Bound {
     /// All, in the order of their places.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::MaxInflight,
         Self::MaxInflightPerClient,
         Self::WaitersPerFlight,
@@ -63,7 +67,9 @@ impl Bound {
         Self::PlainSockets,
         Self::Attempts,
         Self::RetryPercent,
+        Self::HedgePercent,
         Self::RefreshInflight,
+        Self::DrainTimeout,
         Self::OpenFiles,
     ];
 
@@ -86,7 +92,9 @@ impl Bound {
             Self::PlainSockets => "plain_sockets",
             Self::Attempts => "attempts",
             Self::RetryPercent => "retry_percent",
+            Self::HedgePercent => "hedge_percent",
             Self::RefreshInflight => "refresh_inflight",
+            Self::DrainTimeout => "drain_timeout",
             Self::OpenFiles => "open_files",
         }
     }

@@ -88,9 +88,9 @@ impl HedgeBudget {
         }
     }
 
-    /// Returns true when a hedge could be paid.
-    pub fn is_enough(&self) -> bool {
-        self.saved.load(Ordering::Relaxed) >= WHOLE_HEDGE
+    /// Returns false when there are to be no hedges at all.
+    pub fn is_on(&self) -> bool {
+        self.percent > 0
     }
 
     /// Pays for one hedge; false when there is not enough.
@@ -205,7 +205,7 @@ mod tests {
     fn with_no_share_there_are_no_hedges() {
         let budget = HedgeBudget::new(0);
         (0..1000).for_each(|_| budget.deposit());
-        assert!(!budget.is_enough() && !budget.withdraw());
+        assert!(!budget.is_on() && !budget.withdraw());
     }
 
     #[test]

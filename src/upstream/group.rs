@@ -105,10 +105,10 @@ impl Attempts {
         Some(member)
     }
 
-    /// Returns true when another server may be asked before the first has had its time: there is one that is up, and it could
-    /// be paid for. Whether it is asked is decided when that time comes ([`Self::next_for_hedge`]).
+    /// Returns true when another server may be asked before the first has had its time: there is one that is up. Whether it is
+    /// asked, and can be paid for, is decided when that time comes ([`Self::next_for_hedge`]): most queries are answered by then.
     pub fn may_hedge(&self, group: &Group) -> bool {
-        self.order.up() > usize::from(self.made) && group.hedges.is_enough()
+        self.order.up() > usize::from(self.made) && group.hedges.is_on()
     }
 
     /// Returns the server to ask because the one that was asked is slower than usual: only one that is up, and within both the
@@ -116,7 +116,11 @@ impl Attempts {
     pub fn next_for_hedge(&mut self, group: &Group, now: Instant) -> Option<usize> {
         let member = self.order.get(usize::from(self.made))?;
         let is_up = group.upstreams.get(member).is_some_and(|upstream| upstream.is_up());
-        if self.made >= group.attempts || !is_up || !group.hedges.withdraw() {
+        if self.made >= group.attempts || !is_up {
+            return None;
+        }
+        if !group.hedges.withdraw() {
+            group.bounds.reached(Bound::HedgePercent);
             return None;
         }
         self.next(group, now)
@@ -213,7 +217,8 @@ mod tests {
             attempts.next(group, now);
             (attempts.may_hedge(group), attempts.next_for_hedge(group, now))
         };
-        assert_eq!(hedged(&group), (false, None), "nothing is saved up yet");
+        assert_eq!(hedged(&group), (true, None), "nothing is saved up yet");
+        assert_eq!(group.bounds.count(Bound::HedgePercent), 1);
         (0..40).for_each(|_| assert_eq!(Attempts::start(&group, 1, now).made(), 0));
         take_down(&group.upstreams[1], now);
         assert_eq!(hedged(&group), (true, Some(2)));
@@ -222,6 +227,8 @@ mod tests {
         group.upstreams[1].observe(crate::upstream::Sample::Answered { latency: Duration::ZERO }, now);
         (0..100).for_each(|_| group.budget.charge(now));
         assert_eq!(hedged(&group), (true, None), "no retry is left");
+        let withheld = [Bound::HedgePercent, Bound::RetryPercent].map(|bound| group.bounds.count(bound));
+        assert_eq!(withheld, [1, 1], "each by the bound that withheld it");
     }
 
     #[test]

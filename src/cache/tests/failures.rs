@@ -65,6 +65,7 @@ fn no_refresh_is_due_while_one_just_failed() {
     bench.store(&www, 300, 1);
     assert_eq!([bench.word(&www), bench.word(&www)], ["fresh"; 2]);
     bench.advance(280);
+    bench.cache.refresh_begins(&key(&www));
     bench.fail(&www);
     assert_eq!(bench.word(&www), "fresh");
     bench.advance(5);

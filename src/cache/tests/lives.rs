@@ -147,7 +147,7 @@ fn use_does_not_lengthen_a_life() {
 }
 
 #[test]
-fn a_refresh_is_due_once_a_life_for_what_was_asked_twice() {
+fn a_refresh_is_due_for_what_was_asked_twice_until_one_was_begun() {
     let mut bench = Bench::new(&settings());
     let [often, seldom] = ["often.example.", "seldom.example."].map(name);
     for life in 0..2 {
@@ -157,7 +157,12 @@ fn a_refresh_is_due_once_a_life_for_what_was_asked_twice() {
         bench.advance(269);
         assert_eq!(bench.word(&often), "fresh", "not yet its last tenth");
         bench.advance(1);
-        assert_eq!([bench.word(&often), bench.word(&often)], ["refresh", "fresh"]);
+        assert_eq!([bench.word(&often), bench.word(&often)], ["refresh"; 2]);
+        bench.cache.refresh_begins(&key(&often));
+        assert_eq!(bench.word(&often), "fresh", "one is enough");
+        bench.cache.refresh_is_over(&key(&often));
+        assert_eq!(bench.word(&often), "refresh", "it was left out");
+        bench.cache.refresh_begins(&key(&often));
         assert_eq!(bench.word(&seldom), "fresh", "was asked for once only");
         bench.advance(10);
     }

@@ -17,6 +17,7 @@ use super::stragglers::Stragglers;
 use super::waiter::{ReplyNote, Waiter};
 use super::{Pending, Resolver, question_octets};
 use crate::cache::Cache;
+use crate::cache::key::KeyRef;
 use crate::config::settings::dnstap::MessageKind;
 use crate::telemetry::bounds::Bound;
 use crate::telemetry::counters::{Block, Telemetry};
@@ -172,6 +173,8 @@ impl Flights {
         let bound = pending.snapshot.limits.refresh_inflight;
         let one_more = |places: usize| (places < bound).then_some(places + 1);
         if self.refreshing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            // The next who asks for it tries again.
+            self.cache.refresh_is_over(&KeyRef { question, variant: pending.variant });
             self.telemetry.bounds().reached(Bound::RefreshInflight);
             return;
         }

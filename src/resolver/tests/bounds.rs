@@ -1,6 +1,8 @@
 //! What finds no place, and what is left when we stop.
 
 use super::*;
+use crate::resolver::inbox::MAX_REFRESHES;
+use crate::telemetry::bounds::Bound;
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -75,4 +77,61 @@ fn refreshes_of_all_lanes_are_counted_together() {
     assert_eq!((server.queries().len(), places.load(Ordering::Relaxed)), (3, 1), "it flies");
     rig.pass(Duration::from_secs(10));
     assert_eq!(places.load(Ordering::Relaxed), 0, "its place is given back");
+}
+
+#[test]
+fn a_refresh_that_was_left_out_is_made_when_its_name_is_asked_for_again() {
+    let server = answering(100);
+    let mut rig = Rig::with(&[("a", &server)], "[limits]\nrefresh_inflight = 1");
+    for name in ["one.example", "two.example"].repeat(3) {
+        rig.ask(name);
+    }
+    server.now_does(|_| None);
+    rig.pass(Duration::from_secs(95));
+    rig.heard();
+    // Both are handed over before the driver looks: one of them finds the place taken there.
+    for name in ["one.example", "two.example"] {
+        let octets = query(name);
+        let asked = QueryRef::parse(&octets).unwrap();
+        rig.resolver.answer_now(&asked, ClientTransport::Udp, rig.now, &mut [0; 512]);
+    }
+    rig.settle();
+    let left_out = |rig: &Rig| rig.resolver.telemetry.bounds().count(Bound::RefreshInflight);
+    assert_eq!((server.queries().len(), left_out(&rig)), (3, 1));
+    // The next ones find it taken before they are handed over; their clients have their answers all the same.
+    rig.ask("two.example");
+    rig.ask("two.example");
+    assert_eq!((server.queries().len(), left_out(&rig)), (3, 3));
+    assert_eq!(rig.heard(), [good(Source::Cache, 5), good(Source::Cache, 5)]);
+    server.now_does(|query| Some(Ok(fake::reply(query, 0, &[address(100)]))));
+    server.answer_kept(fake::reply(&server.queries()[2], 0, &[address(100)]));
+    rig.settle();
+    rig.ask("two.example");
+    assert_eq!((server.queries().len(), left_out(&rig)), (4, 3), "there is a place again");
+    rig.pass(Duration::from_secs(50));
+    rig.heard();
+    rig.ask("one.example");
+    rig.ask("two.example");
+    assert_eq!(rig.heard(), [good(Source::Cache, 50), good(Source::Cache, 50)], "both were refreshed");
+}
+
+#[test]
+fn refreshes_that_the_driver_has_not_taken_yet_are_bounded() {
+    let server = answering(100);
+    let mut rig = Rig::with(&[("a", &server)], "[limits]\nrefresh_inflight = 1000");
+    let names: Vec<String> = (0..=MAX_REFRESHES).map(|number| format!("{number}.example")).collect();
+    for name in names.iter().cycle().take(3 * names.len()) {
+        rig.ask(name);
+    }
+    rig.pass(Duration::from_secs(95));
+    for name in &names {
+        let octets = query(name);
+        let asked = QueryRef::parse(&octets).unwrap();
+        rig.resolver.answer_now(&asked, ClientTransport::Udp, rig.now, &mut [0; 512]);
+    }
+    rig.settle();
+    assert_eq!(server.queries().len(), names.len() + MAX_REFRESHES);
+    assert_eq!(rig.resolver.telemetry.bounds().count(Bound::RefreshInflight), 1);
+    rig.ask(&names[MAX_REFRESHES]);
+    assert_eq!(server.queries().len(), 2 * names.len(), "the one that was left out");
 }
