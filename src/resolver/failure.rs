@@ -101,7 +101,9 @@ impl Cause {
             Self::Transport(error) => match error.blame() {
                 Blame::Path => EdeCode::NO_REACHABLE_AUTHORITY,
                 Blame::Server => EdeCode::NETWORK_ERROR,
-                Blame::Us | Blame::Nobody => EdeCode::OTHER,
+                Blame::Us => EdeCode::OTHER,
+                // We are stopping, or the server is being put away.
+                Blame::Nobody => EdeCode::NOT_READY,
             },
             Self::NotConnected => EdeCode::NO_REACHABLE_AUTHORITY,
             Self::Invalid(_) | Self::Rcode(_) | Self::TimedOut => EdeCode::NETWORK_ERROR,
@@ -183,6 +185,13 @@ mod tests {
     fn a_server_that_cannot_prove_who_it_is_was_not_reached() {
         let impostor = Failure::Attempts(vec![("a".into(), Cause::Transport(TransportError::Pin))]);
         assert_eq!(impostor.ede().code, EdeCode::NO_REACHABLE_AUTHORITY);
+    }
+
+    #[test]
+    fn who_waits_for_a_connection_when_we_stop_is_told_that_we_stop() {
+        let cause = |error| vec![("a".to_owned(), Cause::Transport(error))];
+        assert_eq!(Failure::Attempts(cause(TransportError::ShuttingDown)).ede().code, EdeCode::NOT_READY);
+        assert_eq!(Failure::Attempts(cause(TransportError::Overloaded)).ede().code, EdeCode::OTHER);
     }
 
     #[test]
