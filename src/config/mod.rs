@@ -8,6 +8,7 @@ pub mod error;
 mod file;
 mod groups;
 pub mod keys;
+mod limits;
 pub mod otel;
 pub mod overrides;
 pub mod presets;

@@ -1,0 +1,82 @@
+//! The bounds that the operator may set: `[limits]` and `[timeouts]`, each within what the program can hold. What happens at
+//! a bound is the matter of whoever holds it.
+
+use super::error::Faults;
+use super::section::Section;
+use super::settings::{Limits, Timeouts};
+use super::values;
+use std::time::Duration;
+
+/// Reads `[timeouts]`.
+pub(super) fn read_timeouts(section: &Section<'_>, faults: &mut Faults) -> Timeouts {
+    let bounds = Duration::from_millis(50)..=Duration::from_secs(60);
+    let read = |key, faults: &mut Faults, usual| {
+        section.read(key, faults, |node| values::duration(node, bounds.clone())).unwrap_or(usual)
+    };
+    Timeouts {
+        query: read("query", faults, Duration::from_secs(4)),
+        connect: read("connect", faults, Duration::from_secs(2)),
+    }
+}
+
+/// Reads `[limits]`. A share of one client never exceeds the whole.
+pub(super) fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits {
+    let usual = Limits::default();
+    let count = |key, faults: &mut Faults, usual| {
+        section.read(key, faults, |node| values::count(node, 1..=1_000_000)).unwrap_or(usual)
+    };
+    let time = |key, faults: &mut Faults, usual| {
+        let bounds = Duration::from_millis(100)..=Duration::from_secs(3600);
+        section.read(key, faults, |node| values::duration(node, bounds.clone())).unwrap_or(usual)
+    };
+    // Less would not hold one message.
+    let size = |key, faults: &mut Faults, usual| {
+        let size = section.read(key, faults, |node| values::size(node, 64 << 10..=1 << 30));
+        size.map_or(usual, |size| usize::try_from(size).unwrap_or(usize::MAX))
+    };
+    let max_inflight = count("max_inflight", faults, usual.max_inflight);
+    let tcp_connections = count("tcp_connections", faults, usual.tcp_connections);
+    Limits {
+        max_inflight,
+        max_inflight_per_client: count("max_inflight_per_client", faults, usual.max_inflight_per_client)
+            .min(max_inflight),
+        waiters_per_flight: count("waiters_per_flight", faults, usual.waiters_per_flight),
+        tcp_connections,
+        tcp_connections_per_client: count(
+            "tcp_connections_per_client",
+            faults,
+            usual.tcp_connections_per_client,
+        )
+        .min(tcp_connections),
+        tcp_pipelined: count("tcp_pipelined", faults, usual.tcp_pipelined),
+        tcp_unread: size("tcp_unread", faults, usual.tcp_unread),
+        tcp_unread_total: size("tcp_unread_total", faults, usual.tcp_unread_total),
+        tcp_idle: time("tcp_idle", faults, usual.tcp_idle),
+        tcp_read: time("tcp_read", faults, usual.tcp_read),
+        // A DNS message has 65,536 IDs; half of them keeps the search for a free one short.
+        dot_streams: section
+            .read("dot_streams", faults, |node| values::count(node, 1..=32_768))
+            .unwrap_or(usual.dot_streams),
+        max_connections: section
+            .read("max_connections", faults, |node| values::count(node, 1..=64))
+            .unwrap_or(usual.max_connections),
+        pool_queue: count("pool_queue", faults, usual.pool_queue),
+        plain_sockets: section
+            .read("plain_sockets", faults, |node| values::count(node, 1..=16_384))
+            .unwrap_or(usual.plain_sockets),
+        attempts: section
+            .read("attempts", faults, |node| values::count(node, 1..=10))
+            .unwrap_or(usual.attempts),
+        retry_percent: section
+            .read("retry_percent", faults, |node| values::count(node, 0..=100))
+            .unwrap_or(usual.retry_percent),
+        hedge_percent: section
+            .read("hedge_percent", faults, |node| values::count(node, 0..=100))
+            .unwrap_or(usual.hedge_percent),
+        refresh_inflight: count("refresh_inflight", faults, usual.refresh_inflight),
+        query_log_queue: count("query_log_queue", faults, usual.query_log_queue),
+        dnstap_queue: size("dnstap_queue", faults, usual.dnstap_queue),
+        trace_queue: count("trace_queue", faults, usual.trace_queue),
+        drain_timeout: time("drain_timeout", faults, usual.drain_timeout),
+    }
+}
