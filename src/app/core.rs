@@ -247,6 +247,9 @@ impl Core {
                 self.tasks.spawn_on(task, runtime);
             }
         }
+        for upstream in &servers.in_order {
+            upstream.set_attempt_time(settings.timeouts.attempt);
+        }
         servers.origins.all().for_each(|origin| self.cache.welcome(origin));
         self.resolver.replace(Snapshot::new(settings, groups));
         // Servers that are gone drain when the last query that began with them has ended, and drops them: until then it may

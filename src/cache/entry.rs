@@ -3,7 +3,7 @@
 
 use super::eviction::Place;
 use super::key::{HashedKey, Origin, PartitionId, Variant};
-use super::lifetime::{Ticks, failure_secs, next_failure, ticks};
+use super::lifetime::{FailureTimes, Ticks, ticks};
 use super::shard::Newcomer;
 use super::slots::{SlotId, allocated};
 use super::walk::{Kept, standing};
@@ -20,6 +20,8 @@ pub(super) struct Serving {
     pub(super) max_stale_secs: u32,
     /// Refresh ahead what is in use.
     pub(super) prefetch: bool,
+    /// How long failures are remembered.
+    pub(super) failures: FailureTimes,
 }
 
 /// Where an answer stands in its life.
@@ -194,18 +196,21 @@ impl Entry {
     }
 
     /// Notes a failure to get a newer answer. The answer stays as long as it is of use; then `reply` takes its place.
-    /// A failure while the one before still counts is of the same outage and does not double the wait.
-    pub(super) fn fail(&mut self, reply: StoredAnswer, serving: &Serving, now: Ticks) {
+    /// A failure while the one before still counts is of the same outage and does not double the wait. True for one that would
+    /// be remembered longer but for the bound.
+    pub(super) fn fail(&mut self, reply: StoredAnswer, serving: &Serving, now: Ticks) -> bool {
         if self.phase(serving, now) == Phase::Dead {
             self.answer = reply;
             self.lifetime_secs = 0;
             self.marks.set(Marks::FAILURE);
         }
-        if !self.is_failing(now) {
-            self.failures = next_failure(self.failures, self.failed, now);
-            self.failed = now;
-        }
         self.refresh_is_over();
+        if self.is_failing(serving, now) {
+            return false;
+        }
+        self.failures = serving.failures.next(self.failures, self.failed, now);
+        self.failed = now;
+        serving.failures.is_bounded(self.failures)
     }
 
     /// Notes that a refresh ahead was begun: one is enough.
@@ -225,8 +230,8 @@ impl Entry {
     }
 
     /// True while asking again is not worth it (RFC 9520 §3.2).
-    pub(super) fn is_failing(&self, now: Ticks) -> bool {
-        self.failures > 0 && self.failed.until(now) < ticks(failure_secs(self.failures))
+    pub(super) fn is_failing(&self, serving: &Serving, now: Ticks) -> bool {
+        self.failures > 0 && self.failed.until(now) < ticks(serving.failures.secs(self.failures))
     }
 
     /// Returns where the answer stands in its life. A failure's reply is no answer.
@@ -251,8 +256,8 @@ impl Entry {
                 Lookup::FreshRefreshDue(self.found(self.stored, now, false))
             }
             Phase::Fresh => Lookup::Fresh(self.found(self.stored, now, false)),
-            Phase::Stale => Lookup::Stale(self.found(self.stored, now, self.is_failing(now))),
-            Phase::Dead if self.marks.has(Marks::FAILURE) && self.is_failing(now) => {
+            Phase::Stale => Lookup::Stale(self.found(self.stored, now, self.is_failing(serving, now))),
+            Phase::Dead if self.marks.has(Marks::FAILURE) && self.is_failing(serving, now) => {
                 Lookup::Fresh(self.found(self.failed, now, true))
             }
             Phase::Dead => Lookup::Miss,
@@ -268,7 +273,7 @@ impl Entry {
             && self.marks.has(Marks::USED_AGAIN)
             && !self.marks.has(Marks::REFRESH_BEGUN)
             && self.stored.until(now) * 10 >= ticks(self.lifetime_secs) * 9
-            && !self.is_failing(now)
+            && !self.is_failing(serving, now)
     }
 
     /// Returns what is kept, for the operator; it does not count as a use.
@@ -282,9 +287,9 @@ impl Entry {
             Phase::Stale => left(lifetime + ticks(serving.max_stale_secs)),
             Phase::Dead => 0,
         };
-        let failing = self.is_failing(now).then(|| {
+        let failing = self.is_failing(serving, now).then(|| {
             let since = self.failed.secs_until(now);
-            failure_secs(self.failures).saturating_sub(since)
+            serving.failures.secs(self.failures).saturating_sub(since)
         });
         let is_failure = self.marks.has(Marks::FAILURE) && failing.is_some();
         Kept {

@@ -14,15 +14,6 @@ use std::time::{Duration, Instant};
 /// resolvers cut the SOA off, and then every look-up of a missing AAAA would cross the network.
 const WITHOUT_SOA_SECS: u32 = 30;
 
-/// RFC 9520 §3.2: how long the first failure is remembered.
-const FIRST_FAILURE_SECS: u32 = 5;
-
-/// How long at most while failures go on: RFC 9520 §3.2 allows 5 minutes, but users wait for the way back.
-const LONGEST_FAILURE_SECS: u32 = 60;
-
-/// A failure this long after the one before begins a new series.
-const FAILURE_MEMORY_SECS: u32 = 2 * LONGEST_FAILURE_SECS;
-
 /// A point in time, in tenths of a second since the cache was made: half the size of an `Instant`, good for 13 years,
 /// after which it stands still (nothing new expires before a restart, and nothing breaks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,15 +52,47 @@ pub(super) fn whole_secs(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// How long the `count`th failure of a series is remembered: 5 s, doubling to 60 s.
-pub(super) fn failure_secs(count: u8) -> u32 {
-    let doublings = u32::from(count.saturating_sub(1)).min(16);
-    (FIRST_FAILURE_SECS << doublings).min(LONGEST_FAILURE_SECS)
+/// How long failures are remembered (RFC 9520 §3.2): the first of a series for a time, each further one for twice as long, up to
+/// a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FailureTimes {
+    /// The first.
+    first_secs: u32,
+    /// The bound.
+    longest_secs: u32,
 }
 
-/// Returns the number in its series of a failure at `now`, when the one before was number `count` at `last`.
-pub(super) fn next_failure(count: u8, last: Ticks, now: Ticks) -> u8 {
-    if count > 0 && last.secs_until(now) < FAILURE_MEMORY_SECS { count.saturating_add(1) } else { 1 }
+impl FailureTimes {
+    /// Takes over what the settings say.
+    pub(super) fn new(settings: &CacheSettings) -> Self {
+        Self {
+            first_secs: whole_secs(settings.failure_ttl),
+            longest_secs: whole_secs(settings.failure_max_ttl),
+        }
+    }
+
+    /// Returns how long the `count`th failure of a series is remembered.
+    pub(super) fn secs(self, count: u8) -> u32 {
+        self.unbounded(count).min(self.longest_secs)
+    }
+
+    /// Returns true when the `count`th failure of a series would be remembered longer but for the bound.
+    pub(super) fn is_bounded(self, count: u8) -> bool {
+        self.unbounded(count) > self.longest_secs
+    }
+
+    /// Returns the number in its series of a failure at `now`, when the one before was number `count` at `last`. Twice the
+    /// bound after that one a new series begins.
+    pub(super) fn next(self, count: u8, last: Ticks, now: Ticks) -> u8 {
+        let goes_on = count > 0 && last.secs_until(now) < self.longest_secs.saturating_mul(2);
+        if goes_on { count.saturating_add(1) } else { 1 }
+    }
+
+    /// Returns the time that doubling alone gives.
+    fn unbounded(self, count: u8) -> u32 {
+        let doublings = u32::from(count.saturating_sub(1)).min(16);
+        self.first_secs.saturating_mul(1 << doublings)
+    }
 }
 
 /// What the operator says about lifetimes.
@@ -296,17 +319,21 @@ mod tests {
 
     #[test]
     fn failures_are_remembered_for_5_s_doubling_to_60() {
-        let secs: Vec<u32> = [1, 2, 3, 4, 5, 6, 255].into_iter().map(failure_secs).collect();
+        let times = FailureTimes::new(&settings());
+        let secs: Vec<u32> = [1, 2, 3, 4, 5, 6, 255].into_iter().map(|count| times.secs(count)).collect();
         assert_eq!(secs, [5, 10, 20, 40, 60, 60, 60]);
+        let bounded: Vec<bool> = [1, 4, 5, 255].into_iter().map(|count| times.is_bounded(count)).collect();
+        assert_eq!(bounded, [false, false, true, true]);
     }
 
     #[test]
     fn a_late_failure_begins_a_new_series() {
         let secs = |secs: u32| Ticks(secs * Ticks::PER_SECOND);
-        assert_eq!(next_failure(0, secs(0), secs(0)), 1);
-        assert_eq!(next_failure(3, secs(100), secs(121)), 4);
-        assert_eq!(next_failure(255, secs(100), secs(161)), 255);
-        assert_eq!(next_failure(3, secs(100), secs(220)), 1);
+        let times = FailureTimes::new(&settings());
+        assert_eq!(times.next(0, secs(0), secs(0)), 1);
+        assert_eq!(times.next(3, secs(100), secs(121)), 4);
+        assert_eq!(times.next(255, secs(100), secs(161)), 255);
+        assert_eq!(times.next(3, secs(100), secs(220)), 1);
     }
 
     #[test]

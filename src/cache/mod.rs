@@ -19,7 +19,7 @@ pub mod walk;
 
 use self::entry::Serving;
 use self::key::Origin;
-use self::lifetime::{Fate, Rules, Ticks, whole_secs};
+use self::lifetime::{FailureTimes, Fate, Rules, Ticks, whole_secs};
 use self::shard::{Limits, Newcomer, Shard};
 use self::walk::{Chosen, Progress, Walk};
 use crate::config::settings::CacheSettings;
@@ -172,14 +172,13 @@ impl Cache {
         answer
     }
 
-    /// Remembers a failure for 5 s, doubling to 60 s while it goes on (RFC 9520 §3.2). Never replaces an answer that is still
-    /// fresh or may be served stale; that one is marked instead (`Found::failure`).
-    pub fn store_failure(&self, key: &key::KeyRef<'_>, reply: StoredAnswer, now: Instant) {
+    /// Remembers a failure for `cache.failure_ttl`, doubling to `cache.failure_max_ttl` while it goes on (RFC 9520 §3.2). Never
+    /// replaces an answer that is still fresh or may be served stale; that one is marked instead (`Found::failure`). True when
+    /// it would be remembered longer but for that bound.
+    pub fn store_failure(&self, key: &key::KeyRef<'_>, reply: StoredAnswer, now: Instant) -> bool {
         let hashed = key.hashed(&self.hash_builder);
         let now = Ticks::since(self.epoch, now);
-        if let Some(mut shard) = self.shard(&hashed) {
-            shard.store_failure(&hashed, reply, now);
-        }
+        self.shard(&hashed).is_some_and(|mut shard| shard.store_failure(&hashed, reply, now))
     }
 
     /// Forgets all cached failures (a server came back, the network changed).
@@ -283,7 +282,11 @@ fn shard_limits(settings: &CacheSettings) -> Limits {
     let octets = usize::try_from(settings.max_size).unwrap_or(usize::MAX).saturating_sub(size_of::<Cache>());
     Limits {
         octets: (octets / usize::from(SHARDS)).saturating_sub(shard_overhead()),
-        serving: Serving { max_stale_secs: whole_secs(settings.max_stale), prefetch: settings.prefetch },
+        serving: Serving {
+            max_stale_secs: whole_secs(settings.max_stale),
+            prefetch: settings.prefetch,
+            failures: FailureTimes::new(settings),
+        },
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) fn settings() -> CacheSettings {
         max_stale: Duration::from_secs(86_400),
         stale_after: Duration::from_millis(1800),
         prefetch: true,
+        failure_ttl: Duration::from_secs(5),
+        failure_max_ttl: Duration::from_secs(60),
     }
 }
 

@@ -94,19 +94,21 @@ impl Shard {
         });
     }
 
-    /// Stores that no answer could be had. An answer of any use stays.
-    pub(super) fn store_failure(&mut self, key: &HashedKey<'_, '_>, reply: StoredAnswer, now: Ticks) {
+    /// Stores that no answer could be had. An answer of any use stays. True when it would be remembered longer but for the bound.
+    pub(super) fn store_failure(&mut self, key: &HashedKey<'_, '_>, reply: StoredAnswer, now: Ticks) -> bool {
         if self.is_too_large(&reply) {
-            return;
+            return false;
         }
         let serving = self.limits.serving;
+        let mut is_bounded = false;
         self.change_or_insert(key, now, |known| match known {
             Some(entry) => {
-                entry.fail(reply, &serving, now);
+                is_bounded = entry.fail(reply, &serving, now);
                 None
             }
             None => Some(Entry::failure(key, reply, now)),
         });
+        is_bounded
     }
 
     /// Notes that a refresh ahead of what is known under a key was begun.
@@ -214,7 +216,8 @@ impl Shard {
         change: impl FnOnce(Option<&mut Entry>) -> Option<Entry>,
     ) {
         let serving = self.limits.serving;
-        let is_dead = |entry: &Entry| entry.phase(&serving, now) == Phase::Dead && !entry.is_failing(now);
+        let is_dead =
+            |entry: &Entry| entry.phase(&serving, now) == Phase::Dead && !entry.is_failing(&serving, now);
         let known = self.find(key);
         let before = known.and_then(|id| self.slots.get(id)).map_or(0, Entry::octets);
         let made = change(known.and_then(|id| self.slots.get_mut(id)));

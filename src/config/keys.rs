@@ -106,6 +106,13 @@ pub const KEYS: &[Key] = &[
     key("cache.stale_after", Text, "\"1800ms\"", "how long a client waits before it gets a stale answer"),
     key("cache.prefetch", Boolean, "true", "refresh popular answers shortly before they end"),
     key(
+        "cache.failure_ttl",
+        Text,
+        "\"5s\"",
+        "how long a failure is remembered, doubled while it goes on (RFC 9520), 1s to 5m",
+    ),
+    key("cache.failure_max_ttl", Text, "\"60s\"", "where that doubling ends, 1s to 5m"),
+    key(
         "privacy.client_subnet",
         Text,
         "\"strip\"",
@@ -125,6 +132,13 @@ pub const KEYS: &[Key] = &[
     key("tls.min_version", Text, "\"1.2\"", "1.2 | 1.3"),
     key("timeouts.query", Text, "\"4s\"", "all attempts of a query together"),
     key("timeouts.connect", Text, "\"2s\"", "TCP and TLS handshake of one connection together"),
+    key(
+        "timeouts.attempt_min",
+        Text,
+        "\"250ms\"",
+        "a server is given four times its usual latency before the next one is asked, at least this",
+    ),
+    key("timeouts.attempt_max", Text, "\"2s\"", "and at most this"),
     key(
         "clock.time_servers",
         List,

@@ -1,9 +1,12 @@
 //! The bounds that the operator may set: `[limits]` and `[timeouts]`, each within what the program can hold. What happens at
 //! a bound is the matter of whoever holds it.
 
+use super::document::Node;
 use super::error::Faults;
 use super::section::Section;
-use super::settings::{Limits, Timeouts};
+use super::settings::Limits;
+use super::settings::timeouts::{AttemptTime, Timeouts};
+use super::units::show_duration;
 use super::values;
 use std::time::Duration;
 
@@ -13,9 +16,41 @@ pub(super) fn read_timeouts(section: &Section<'_>, faults: &mut Faults) -> Timeo
     let read = |key, faults: &mut Faults, usual| {
         section.read(key, faults, |node| values::duration(node, bounds.clone())).unwrap_or(usual)
     };
-    Timeouts {
-        query: read("query", faults, Duration::from_secs(4)),
-        connect: read("connect", faults, Duration::from_secs(2)),
+    let query = read("query", faults, Duration::from_secs(4));
+    let usual = AttemptTime::default();
+    let attempt = AttemptTime {
+        least: read("attempt_min", faults, usual.least),
+        most: read("attempt_max", faults, usual.most),
+    };
+    let [least, most] = ["attempt_min", "attempt_max"].map(|key| section.node(key));
+    in_order(
+        [("timeouts.attempt_min", least, attempt.least), ("timeouts.attempt_max", most, attempt.most)],
+        faults,
+    );
+    if let Some(node) = least.filter(|_| attempt.least >= query) {
+        let text =
+            format!("timeouts.attempt_min is not below timeouts.query, which is {}", show_duration(query));
+        faults.push(node.fault(text, "nobody else would ever be asked: lower it, or raise timeouts.query"));
+    }
+    Timeouts { query, connect: read("connect", faults, Duration::from_secs(2)), attempt }
+}
+
+/// Checks that of two times, each with its key and where it is written, the first is not above the second.
+pub(super) fn in_order(times: [(&str, Option<&Node>, Duration); 2], faults: &mut Faults) {
+    let [(low_key, low_node, low), (high_key, high_node, high)] = times;
+    if low <= high {
+        return;
+    }
+    let (low, high) = (show_duration(low), show_duration(high));
+    let text = format!("{low_key} ({low}) is above {high_key} ({high})");
+    match (low_node, high_node) {
+        (_, Some(node)) => {
+            faults.push(node.fault(text, format!("raise it to {low}, or lower {low_key} as well")))
+        }
+        (Some(node), None) => {
+            faults.push(node.fault(text, format!("lower it to {high}, or raise {high_key} as well")))
+        }
+        (None, None) => {}
     }
 }
 

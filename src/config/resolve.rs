@@ -162,6 +162,18 @@ fn read_cache(section: &Section<'_>, faults: &mut Faults) -> CacheSettings {
     if let Some(node) = section.node("min_ttl").or(section.node("max_ttl")).filter(|_| min_ttl > max_ttl) {
         faults.push(node.fault("cache.min_ttl is above cache.max_ttl", "nothing can be kept for both"));
     }
+    // RFC 9520 §3.2: at least a second, and not longer than five minutes.
+    let failure = |key, faults: &mut Faults, usual| {
+        let bounds = Duration::from_secs(1)..=Duration::from_secs(300);
+        let read = section.read(key, faults, |node| values::duration(node, bounds.clone()));
+        read.unwrap_or(Duration::from_secs(usual))
+    };
+    let failure_ttl = failure("failure_ttl", faults, 5);
+    let failure_max_ttl = failure("failure_max_ttl", faults, 60);
+    let [first, longest] = ["failure_ttl", "failure_max_ttl"].map(|key| section.node(key));
+    let times =
+        [("cache.failure_ttl", first, failure_ttl), ("cache.failure_max_ttl", longest, failure_max_ttl)];
+    limits::in_order(times, faults);
     CacheSettings {
         max_size: section
             .read("max_size", faults, |node| values::size(node, 0..=1 << 40))
@@ -172,6 +184,8 @@ fn read_cache(section: &Section<'_>, faults: &mut Faults) -> CacheSettings {
         max_stale: read("max_stale", faults, DAY),
         stale_after: read("stale_after", faults, Duration::from_millis(1800)),
         prefetch: section.read("prefetch", faults, Node::boolean).unwrap_or(true),
+        failure_ttl,
+        failure_max_ttl,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::endpoint;
 use super::otel;
 use super::settings::dnstap::{DnstapSettings, MessageKind};
+use super::settings::timeouts::Timeouts;
 use super::settings::{
     ClientSubnet, ControlSocket, GroupSpec, Host, Listen, LogSettings, Origin, QueryClients, QueryLog,
     QueryNames, Roots, RouteSpec, ServerSpec, Settings, StrategyKind, TlsVersion,
@@ -46,14 +47,7 @@ pub fn summary(settings: &Settings) -> String {
     page.entry("privacy", show_privacy(settings));
     page.entry("rebinding", show_rebinding(settings));
     page.entry("tls", show_tls(settings));
-    page.entry(
-        "timeouts",
-        format!(
-            "{} a query, {} a connection",
-            show_duration(settings.timeouts.query),
-            show_duration(settings.timeouts.connect)
-        ),
-    );
+    page.entry("timeouts", show_timeouts(&settings.timeouts));
     page.entry("query log", show_query_log(&settings.log));
     page.entry("dnstap", settings.dnstap.as_ref().map_or_else(|| "off".to_owned(), show_dnstap));
     page.entry(
@@ -183,12 +177,20 @@ fn show_cache(settings: &Settings) -> String {
     };
     let prefetch = if cache.prefetch { ", refreshed ahead" } else { "" };
     format!(
-        "{}, answers kept {} to {}, negative ones to {}; {stale}{prefetch}",
+        "{}, answers kept {} to {}, negative ones to {}, failures {} to {}; {stale}{prefetch}",
         show_size(cache.max_size),
         show_duration(cache.min_ttl),
         show_duration(cache.max_ttl),
-        show_duration(cache.negative_max_ttl)
+        show_duration(cache.negative_max_ttl),
+        show_duration(cache.failure_ttl),
+        show_duration(cache.failure_max_ttl)
     )
+}
+
+/// Shows how long things may take.
+fn show_timeouts(Timeouts { query, connect, attempt }: &Timeouts) -> String {
+    let [query, connect, least, most] = [*query, *connect, attempt.least, attempt.most].map(show_duration);
+    format!("{query} a query, {least} to {most} an attempt, {connect} a connection")
 }
 
 /// Shows what servers learn.

@@ -11,6 +11,7 @@ use crate::cache::Provenance;
 use crate::config::settings::Endpoint;
 use crate::config::settings::dnstap::MessageKind;
 use crate::policy::Verdict;
+use crate::telemetry::bounds::Bound;
 use crate::telemetry::dnstap::event::{Parties, Protocol};
 use crate::telemetry::dnstap::{Dnstap, Occasion};
 use crate::telemetry::traces::facts::{AttemptResult, Kept};
@@ -107,6 +108,7 @@ impl Flights {
         let impatient = flight.give_up_waiting(now);
         if flight.deadline <= now {
             let ending = flight.last_resort();
+            self.reached(Bound::QueryTime);
             self.end(slot, ending, now);
             return;
         }
@@ -114,6 +116,7 @@ impl Flights {
             self.send_stale(slot, now);
         }
         if impatient {
+            self.reached(Bound::AttemptTime);
             self.attempt(slot, Reason::Unanswered, now);
         }
         self.hedge(slot, now);
@@ -241,7 +244,7 @@ impl Flights {
             Verdict::Answer(answer) => return Ending::Answer { answer, server },
             Verdict::Refuse(rcode, ede) => {
                 let refusal = StoredAnswer::failure(&key.question, rcode, Some(ede.code));
-                self.cache().store_failure(&key, refusal, now);
+                self.keep_failure(&key, refusal, now);
                 self.note_kept(slot, Kept::Failure);
                 return Ending::Refused { rcode, ede };
             }

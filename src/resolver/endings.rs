@@ -7,6 +7,7 @@ use super::snapshot::Snapshot;
 use super::waiter::{ReplyNote, Waiter};
 use super::{STALE_TTL_SECS, stale_ede};
 use crate::cache::key::KeyRef;
+use crate::telemetry::bounds::Bound;
 use crate::telemetry::outcome::{Outcome, QueryDetail, Source};
 use crate::telemetry::traces::facts::Kept;
 use crate::wire::ede::Ede;
@@ -90,10 +91,17 @@ impl Flights {
             Ending::Failed(failure) => self.remember_failure(&key, failure, flight, now),
             Ending::Stale(_) => self.remember_failure(&key, &flight.failure(), flight, now),
             Ending::Answer { answer, .. } if !is_cacheable_answer(answer.rcode()) => {
-                self.cache().store_failure(&key, answer.clone(), now);
+                self.keep_failure(&key, answer.clone(), now);
                 true
             }
             Ending::Answer { .. } | Ending::Undated { .. } | Ending::Refused { .. } => false,
+        }
+    }
+
+    /// Keeps a reply as that to a failure, for a while.
+    pub(super) fn keep_failure(&self, key: &KeyRef<'_>, reply: StoredAnswer, now: Instant) {
+        if self.cache().store_failure(key, reply, now) {
+            self.reached(Bound::FailureTime);
         }
     }
 
@@ -103,7 +111,7 @@ impl Flights {
             return false;
         }
         let kept = StoredAnswer::failure(&key.question, failure.rcode(), Some(failure.ede().code));
-        self.cache().store_failure(key, kept, now);
+        self.keep_failure(key, kept, now);
         if let Some(entry) = flight.entry() {
             entry.failed();
         }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A bound that can be reached. Its label is its key under `[limits]`, if it has one.
+/// A bound that can be reached. Its label is its key, if it has one; of those under `[limits]` without that word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// Queries that wait for servers.
@@ -34,6 +34,10 @@ pub enum Bound {
     PoolQueue,
     /// Sockets to one plain UDP server.
     PlainSockets,
+    /// How long a query may take.
+    QueryTime,
+    /// How long one server may take for it.
+    AttemptTime,
     /// Servers tried for one query.
     Attempts,
     /// Retries as a share of queries.
@@ -42,6 +46,8 @@ pub enum Bound {
     HedgePercent,
     /// Background refreshes at once.
     RefreshInflight,
+    /// How long a failure is remembered.
+    FailureTime,
     /// How long queries that wait may take when the gateway stops.
     DrainTimeout,
     /// Files and sockets that the system gives this process.
@@ -50,7 +56,7 @@ pub enum Bound {
 
 impl Bound {
     /// All, in the order of their places.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::MaxInflight,
         Self::MaxInflightPerClient,
         Self::WaitersPerFlight,
@@ -65,10 +71,13 @@ impl Bound {
         Self::MaxConnections,
         Self::PoolQueue,
         Self::PlainSockets,
+        Self::QueryTime,
+        Self::AttemptTime,
         Self::Attempts,
         Self::RetryPercent,
         Self::HedgePercent,
         Self::RefreshInflight,
+        Self::FailureTime,
         Self::DrainTimeout,
         Self::OpenFiles,
     ];
@@ -90,10 +99,13 @@ impl Bound {
             Self::MaxConnections => "max_connections",
             Self::PoolQueue => "pool_queue",
             Self::PlainSockets => "plain_sockets",
+            Self::QueryTime => "timeouts.query",
+            Self::AttemptTime => "timeouts.attempt_max",
             Self::Attempts => "attempts",
             Self::RetryPercent => "retry_percent",
             Self::HedgePercent => "hedge_percent",
             Self::RefreshInflight => "refresh_inflight",
+            Self::FailureTime => "cache.failure_max_ttl",
             Self::DrainTimeout => "drain_timeout",
             Self::OpenFiles => "open_files",
         }

@@ -7,6 +7,7 @@
 
 use super::Sample;
 use super::health::TOGETHER;
+use crate::config::settings::timeouts::AttemptTime;
 use std::time::{Duration, Instant};
 
 /// An outlier, and a failure, has lost two thirds of its weight after this time (Finagle and its kin use the same).
@@ -21,9 +22,8 @@ const FAILURE_PENALTY: f64 = 1.0;
 /// Where penalties end: it must be possible to live them down.
 const MOST_PENALTY: f64 = 5.0;
 
-/// A time-out doubles the average within these bounds (as RFC 6298 §5.5): a quarter of the shortest and longest wait for an
-/// answer. Without it a path that has become slower than the wait would never show how slow it is.
-const AFTER_TIMEOUT: (f64, f64) = (0.125, 0.5);
+/// The wait for an answer is this many times the average (`waits`).
+const WAIT: u32 = 4;
 
 /// The latency of one server; all in seconds.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,16 @@ pub struct Latency {
     penalty: Option<Penalty>,
     /// The slowest answers.
     tail: Tail,
+}
+
+/// What was seen of a server's answers, for those who wait for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What they usually take. Not the estimate: one slow name must not make everybody wait long for a server that has fallen
+    /// silent.
+    pub typical: Duration,
+    /// The time within which 95 of 100 come; None before there were enough of them to tell.
+    pub nearly_all: Option<Duration>,
 }
 
 /// What answers showed.
@@ -59,8 +69,8 @@ struct Penalty {
 }
 
 impl Latency {
-    /// Enters what became of a query.
-    pub fn observe(&mut self, sample: &Sample, now: Instant) {
+    /// Enters what became of a query, which was given time within these bounds.
+    pub fn observe(&mut self, sample: &Sample, bounds: AttemptTime, now: Instant) {
         match sample {
             Sample::Answered { latency } => {
                 self.enter(latency.as_secs_f64(), now);
@@ -68,7 +78,7 @@ impl Latency {
             }
             Sample::TimedOut => {
                 self.punish(now);
-                self.lengthen(now);
+                self.lengthen(bounds, now);
             }
             Sample::Failed { .. } | Sample::Certificate { .. } | Sample::Busy { .. } => self.punish(now),
             Sample::Neutral => {}
@@ -80,15 +90,10 @@ impl Latency {
         self.measured.map(|measured| seconds(measured.estimate(now)))
     }
 
-    /// Returns what answers usually take: for those who wait for one. Not the estimate: one slow name must not make everybody
-    /// wait long for a server that has fallen silent.
-    pub fn typical(&self) -> Option<Duration> {
-        self.measured.map(|measured| seconds(measured.typical))
-    }
-
-    /// Returns the time within which 95 of 100 answers come; None before there were enough of them to tell.
-    pub fn nearly_all(&self) -> Option<Duration> {
-        self.tail.limit()
+    /// Returns what those go by who wait for an answer; None before the first.
+    pub fn seen(&self) -> Option<Seen> {
+        let measured = self.measured?;
+        Some(Seen { typical: seconds(measured.typical), nearly_all: self.tail.limit() })
     }
 
     /// Returns the cost of asking: the estimate and the penalty. A server never asked costs nothing, so that it is tried.
@@ -116,10 +121,12 @@ impl Latency {
         self.penalty = Some(Penalty { value, at: now });
     }
 
-    /// Raises the average after a time-out; once for those that come together, as RFC 6298 §5.5 does, or a burst that meets
-    /// a silent server would wait the longest time at once.
-    fn lengthen(&mut self, now: Instant) {
-        let (least, most) = AFTER_TIMEOUT;
+    /// Doubles the average after a time-out, as RFC 6298 §5.5 does: without it a path that has become slower than the wait would
+    /// never show how slow it is. The wait is then at least twice the shortest, and not above the longest. Once for those that
+    /// come together, or a burst that meets a silent server would wait the longest time at once.
+    fn lengthen(&mut self, AttemptTime { least, most }: AttemptTime, now: Instant) {
+        let most = (most / WAIT).as_secs_f64();
+        let least = (least * 2 / WAIT).as_secs_f64().min(most);
         let is_new = |at: Option<Instant>| at.is_none_or(|at| now.saturating_duration_since(at) >= TOGETHER);
         if let Some(measured) = self.measured.as_mut().filter(|measured| is_new(measured.lengthened_at)) {
             measured.lengthened_at = Some(now);
@@ -279,9 +286,13 @@ mod tests {
     fn after(samples: &[Sample], now: Instant) -> Latency {
         let mut latency = Latency::default();
         for sample in samples {
-            latency.observe(sample, now);
+            latency.observe(sample, AttemptTime::default(), now);
         }
         latency
+    }
+
+    fn typical(latency: &Latency) -> Option<Duration> {
+        latency.seen().map(|seen| seen.typical)
     }
 
     #[test]
@@ -296,7 +307,7 @@ mod tests {
         let now = crate::clock::now();
         let latency = after(&[answered(20), answered(20), answered(500)], now);
         assert_eq!(latency.estimate(now), Some(Duration::from_millis(500)));
-        assert_eq!(latency.typical(), Some(Duration::from_millis(80)));
+        assert_eq!(typical(&latency), Some(Duration::from_millis(80)));
         let later = latency.estimate(now + Duration::from_secs(60)).unwrap();
         assert!(later < Duration::from_millis(90), "{later:?}");
     }
@@ -307,7 +318,7 @@ mod tests {
         let mut latency = after(&[answered(500)], now);
         for _ in 0..100 {
             now += Duration::from_millis(500);
-            latency.observe(&answered(20), now);
+            latency.observe(&answered(20), AttemptTime::default(), now);
         }
         let estimate = latency.estimate(now).unwrap();
         assert!(estimate < Duration::from_millis(30), "{estimate:?}");
@@ -327,11 +338,11 @@ mod tests {
         let now = crate::clock::now();
         let mut latency = after(&[answered(20)], now);
         for _ in 0..100 {
-            latency.observe(&refused(), now);
+            latency.observe(&refused(), AttemptTime::default(), now);
         }
         assert!(latency.cost(now) <= Duration::from_millis(5021));
         assert!(latency.cost(now + Duration::from_secs(100)) < Duration::from_millis(21));
-        assert_eq!(latency.typical(), Some(Duration::from_millis(20)));
+        assert_eq!(typical(&latency), Some(Duration::from_millis(20)));
     }
 
     #[test]
@@ -340,8 +351,8 @@ mod tests {
         let mut latency = after(&[answered(10)], now);
         let mut waits = Vec::new();
         for round in 0..4 {
-            latency.observe(&Sample::TimedOut, now + TOGETHER * round);
-            waits.push(latency.typical().unwrap().as_millis());
+            latency.observe(&Sample::TimedOut, AttemptTime::default(), now + TOGETHER * round);
+            waits.push(typical(&latency).unwrap().as_millis());
         }
         assert_eq!(waits, [125, 250, 500, 500]);
     }
@@ -351,9 +362,9 @@ mod tests {
         let now = crate::clock::now();
         let mut latency = after(&[answered(10)], now);
         for millis in 0..50 {
-            latency.observe(&Sample::TimedOut, now + Duration::from_millis(millis));
+            latency.observe(&Sample::TimedOut, AttemptTime::default(), now + Duration::from_millis(millis));
         }
-        assert_eq!(latency.typical(), Some(Duration::from_millis(125)));
+        assert_eq!(typical(&latency), Some(Duration::from_millis(125)));
     }
 
     #[test]

@@ -18,9 +18,11 @@ pub mod retry;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use crate::cache::key::Origin;
 use crate::config::settings::ServerSpec;
+use crate::config::settings::timeouts::AttemptTime;
 use crate::config::units::show_duration;
 use crate::telemetry::counters::UpstreamCounters;
 use crate::telemetry::throttle::Throttle;
@@ -37,6 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use strategy::Candidate;
 use tokio::sync::watch;
+use waits::Waits;
 
 /// Names an upstream for the life of the process, so that a ticket of before a reload never meets another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +86,8 @@ struct Condition {
     health: Health,
     /// How long its answers take.
     latency: Latency,
+    /// Within what bounds it is given time to answer.
+    attempt_time: AttemptTime,
     /// How long the latest ones took, for the operator to read.
     recent: Recent,
     /// The latest failure and when it was, kept after a recovery for the operator to read.
@@ -196,31 +201,6 @@ pub struct UpstreamStatus {
     pub answered_at: Option<Instant>,
 }
 
-/// Bounds of an attempt's time: long enough for a resolver that has to ask around, short enough to try another.
-const ATTEMPT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
-
-/// An attempt's time when nothing is known, and at least this when a connection has to be opened first.
-const UNKNOWN_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// An attempt may take this many times the usual latency.
-const ATTEMPT_LATENCIES: u32 = 4;
-
-/// Nobody is hedged sooner: what is this fast cannot be made faster by asking twice.
-const LEAST_HEDGE: Duration = Duration::from_millis(10);
-
-/// A connection that has to be opened first takes the round trips of TCP and TLS besides, and then a hedge comes later.
-const HEDGE_LATENCIES_UNCONNECTED: u32 = 4;
-
-/// How long to wait for a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waits {
-    /// Before another is asked in its place.
-    pub patience: Duration,
-    /// Before another is asked beside it: nearly all of its answers have come by then. None while that is unknown, or not
-    /// sooner than `patience`.
-    pub hedge: Option<Duration>,
-}
-
 impl Upstream {
     /// Makes a server that nothing is known of: it counts as up until it shows otherwise.
     pub fn new(
@@ -232,6 +212,7 @@ impl Upstream {
         let condition = Condition {
             health: Health::new(crate::clock::now()),
             latency: Latency::default(),
+            attempt_time: AttemptTime::default(),
             recent: Recent::default(),
             last_error: None,
             last_used: None,
@@ -340,21 +321,21 @@ impl Upstream {
 
     /// Returns how long to wait for this server.
     pub fn waits(&self) -> Waits {
-        let (least, most) = ATTEMPT_TIMEOUT;
-        let (usual, nearly_all) = {
-            let latency = &self.condition().latency;
-            (latency.typical(), latency.nearly_all())
+        let (seen, bounds) = {
+            let condition = self.condition();
+            (condition.latency.seen(), condition.attempt_time)
         };
-        let Some(usual) = usual else {
-            return Waits { patience: UNKNOWN_ATTEMPT_TIMEOUT, hedge: None };
-        };
-        let (least, latencies) = match self.transport.connections() {
-            0 => (UNKNOWN_ATTEMPT_TIMEOUT, HEDGE_LATENCIES_UNCONNECTED),
-            _ => (least, 1),
-        };
-        let patience = usual.saturating_mul(ATTEMPT_LATENCIES).clamp(least, most);
-        let hedge = nearly_all.map(|time| time.saturating_mul(latencies).max(LEAST_HEDGE));
-        Waits { patience, hedge: hedge.filter(|hedge| *hedge < patience) }
+        // Without the lock: a pool has one of its own.
+        match seen {
+            None => Waits::unknown(bounds),
+            Some(seen) if self.transport.connections() == 0 => Waits::unconnected(seen, bounds),
+            Some(seen) => Waits::connected(seen, bounds),
+        }
+    }
+
+    /// Sets within what bounds an attempt is given time.
+    pub fn set_attempt_time(&self, bounds: AttemptTime) {
+        self.condition().attempt_time = bounds;
     }
 
     /// Returns true unless it is down.
@@ -428,7 +409,8 @@ impl Upstream {
         judge: impl FnOnce(&mut Health) -> Option<Transition>,
     ) -> Option<Transition> {
         let mut condition = self.condition();
-        condition.latency.observe(sample, now);
+        let bounds = condition.attempt_time;
+        condition.latency.observe(sample, bounds, now);
         if let Sample::Answered { latency } = sample {
             condition.last_answered = Some(now);
             condition.recent.enter(*latency);

@@ -95,6 +95,31 @@ fn an_attempt_waits_four_latencies_within_bounds() {
 }
 
 #[test]
+fn the_bounds_of_an_attempt_are_the_operators() {
+    let now = crate::clock::now();
+    let cases = [
+        ((400, 600), None, 600),
+        ((400, 600), Some(10), 400),
+        ((400, 600), Some(800), 600),
+        ((3000, 9000), None, 3000),
+    ];
+    for ((least, most), latency, expected) in cases {
+        let (upstream, fake) = fake::upstream("s", fake::silent());
+        let [least, most] = [least, most].map(Duration::from_millis);
+        upstream.set_attempt_time(AttemptTime { least, most });
+        if let Some(latency) = latency {
+            upstream.observe(answered(latency), now);
+        }
+        assert_eq!(upstream.attempt_timeout(), Duration::from_millis(expected));
+        upstream.observe(Sample::TimedOut, now);
+        fake.has_connections(0);
+        assert!((least..=most).contains(&upstream.attempt_timeout()), "{:?}", upstream.attempt_timeout());
+        upstream.start_afresh(now);
+        assert!((least..=most).contains(&upstream.attempt_timeout()), "kept on another network");
+    }
+}
+
+#[test]
 fn an_attempt_that_has_to_connect_first_waits_longer() {
     let now = crate::clock::now();
     let (upstream, fake) = fake::upstream("s", fake::silent());

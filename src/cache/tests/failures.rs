@@ -24,6 +24,34 @@ fn a_failure_is_remembered_longer_while_it_goes_on() {
 }
 
 #[test]
+fn how_long_failures_are_remembered_is_the_operators_and_changes_at_once() {
+    let times = |first, longest| CacheSettings {
+        failure_ttl: Duration::from_secs(first),
+        failure_max_ttl: Duration::from_secs(longest),
+        ..settings()
+    };
+    let mut bench = Bench::new(&times(1, 3));
+    let www = name("www.example.");
+    for (secs, bounded) in [(1, false), (2, false), (3, true), (3, true)] {
+        assert_eq!(bench.fail(&www), bounded, "{secs} s");
+        assert!(!bench.fail(&www), "one failure is counted once");
+        bench.advance(secs - 1);
+        assert_eq!(bench.word(&www), "failure");
+        bench.advance(1);
+        assert_eq!(bench.word(&www), "miss", "after {secs} s");
+    }
+    bench.fail(&www);
+    bench.advance(100);
+    assert_eq!(bench.word(&www), "miss");
+    bench.cache.reconfigure(&times(300, 300));
+    assert_eq!(bench.word(&www), "failure");
+    bench.advance(199);
+    assert_eq!(bench.word(&www), "failure");
+    bench.advance(1);
+    assert_eq!(bench.word(&www), "miss");
+}
+
+#[test]
 fn a_failure_marks_an_answer_of_use_and_replaces_a_dead_one() {
     let mut bench = Bench::new(&settings());
     let www = name("www.example.");

@@ -35,9 +35,9 @@ impl Bench {
         self.cache.store(&key(name), address(name, ttl, serial), Provenance::default(), self.now)
     }
 
-    fn fail(&self, name: &Name) {
+    fn fail(&self, name: &Name) -> bool {
         let reply = StoredAnswer::failure(&key(name).question, Rcode::SERVFAIL, None);
-        self.cache.store_failure(&key(name), reply, self.now);
+        self.cache.store_failure(&key(name), reply, self.now)
     }
 
     /// A look-up in one word and, if something was found, its age.

@@ -2,6 +2,7 @@
 //! `Settings` exists nothing validates again.
 
 pub mod dnstap;
+pub mod timeouts;
 
 use self::dnstap::DnstapSettings;
 use super::otel::TraceSettings;
@@ -46,7 +47,7 @@ pub struct Settings {
     /// Whom we trust.
     pub tls: TlsSettings,
     /// How long things may take.
-    pub timeouts: Timeouts,
+    pub timeouts: timeouts::Timeouts,
     /// `[network] watch`: start afresh when the network changes or the machine has slept; fixed at start.
     pub watch_network: bool,
     /// What is to outlive a restart is kept here; `None`: nothing is; fixed at start.
@@ -239,6 +240,10 @@ pub struct CacheSettings {
     pub stale_after: Duration,
     /// Refresh popular entries ahead of their end.
     pub prefetch: bool,
+    /// How long a first failure is remembered (RFC 9520 §3.2); doubled while it goes on.
+    pub failure_ttl: Duration,
+    /// Where doubling ends; at least `failure_ttl`.
+    pub failure_max_ttl: Duration,
 }
 
 /// What servers learn about clients.
@@ -307,15 +312,6 @@ pub enum TlsVersion {
     Tls12,
     /// RFC 8446.
     Tls13,
-}
-
-/// How long things may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// All attempts of a query together.
-    pub query: Duration,
-    /// TCP and TLS together, one dial.
-    pub connect: Duration,
 }
 
 /// Every bound of the design, by name. Defaults in `Default`.

@@ -66,6 +66,53 @@ fn a_number_without_a_unit_is_told_what_it_may_mean_within_the_bounds() {
 }
 
 #[test]
+fn times_that_contradict_each_other_are_told_what_to_change() {
+    for (text, says, label) in [
+        (
+            "[timeouts]\nattempt_min = \"3s\"",
+            "2:15: timeouts.attempt_min (3s) is above timeouts.attempt_max (2s)",
+            "lower it to 2s, or raise timeouts.attempt_max as well",
+        ),
+        (
+            "[timeouts]\nattempt_max = \"200ms\"",
+            "2:15: timeouts.attempt_min (250ms) is above timeouts.attempt_max (200ms)",
+            "raise it to 250ms, or lower timeouts.attempt_min as well",
+        ),
+        (
+            "[timeouts]\nquery = \"1s\"\nattempt_min = \"1s\"",
+            "3:15: timeouts.attempt_min is not below timeouts.query, which is 1s",
+            "nobody else would ever be asked",
+        ),
+        (
+            "[cache]\nfailure_ttl = \"2m\"",
+            "2:15: cache.failure_ttl (2m) is above cache.failure_max_ttl (1m)",
+            "lower it to 1m, or raise cache.failure_max_ttl as well",
+        ),
+        (
+            "[cache]\nfailure_ttl = \"30s\"\nfailure_max_ttl = \"20s\"",
+            "3:19: cache.failure_ttl (30s) is above cache.failure_max_ttl (20s)",
+            "raise it to 30s, or lower cache.failure_ttl as well",
+        ),
+        (
+            "[cache]\nfailure_ttl = \"500ms\"",
+            "2:15: cache.failure_ttl: 500ms is out of bounds",
+            "expected 1s to 5m",
+        ),
+        (
+            "[cache]\nfailure_max_ttl = \"1h\"",
+            "2:19: cache.failure_max_ttl: 1h is out of bounds",
+            "expected 1s to 5m",
+        ),
+    ] {
+        assert_eq!(bad(text), [says]);
+        assert!(report(text).contains(label), "{}", report(text));
+    }
+    good("[timeouts]\nquery = \"100ms\"");
+    good("[timeouts]\nattempt_min = \"2s\"");
+    good("[cache]\nfailure_ttl = \"5m\"\nfailure_max_ttl = \"5m\"");
+}
+
+#[test]
 fn one_mistake_is_one_error() {
     for text in [
         // What could look the name up is misspelt.

@@ -10,6 +10,7 @@ mod whole;
 use super::document::{Table, Value};
 use super::error::{Appearance, ConfigErrors};
 use super::overrides::{Assigned, Overrides};
+use super::settings::timeouts::*;
 use super::settings::*;
 use super::*;
 use std::collections::BTreeSet;

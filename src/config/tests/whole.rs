@@ -66,6 +66,8 @@ fn every_key_of_the_file_reaches_the_settings() {
         max_stale = "2d"
         stale_after = "500ms"
         prefetch = false
+        failure_ttl = "2s"
+        failure_max_ttl = "5m"
         [privacy]
         client_subnet = "192.0.2.7/24"
         padding = false
@@ -81,6 +83,8 @@ fn every_key_of_the_file_reaches_the_settings() {
         [timeouts]
         query = "3s"
         connect = "1s"
+        attempt_min = "100ms"
+        attempt_max = "1500ms"
         [access]
         allow = ["192.168.7.1/16", "2001:db8::1"]
         [limits]
@@ -149,6 +153,8 @@ fn every_key_of_the_file_reaches_the_settings() {
             max_stale: Duration::from_secs(172_800),
             stale_after: Duration::from_millis(500),
             prefetch: false,
+            failure_ttl: Duration::from_secs(2),
+            failure_max_ttl: Duration::from_secs(300),
         }
     );
     assert_eq!(
@@ -173,7 +179,11 @@ fn every_key_of_the_file_reaches_the_settings() {
     );
     assert_eq!(
         settings.timeouts,
-        Timeouts { query: Duration::from_secs(3), connect: Duration::from_secs(1) }
+        Timeouts {
+            query: Duration::from_secs(3),
+            connect: Duration::from_secs(1),
+            attempt: AttemptTime { least: Duration::from_millis(100), most: Duration::from_millis(1500) },
+        }
     );
     let allowed: Vec<String> = settings.access.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["192.168.0.0/16", "2001:db8::1/128"]);

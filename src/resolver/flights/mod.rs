@@ -175,7 +175,7 @@ impl Flights {
         if self.refreshing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             // The next who asks for it tries again.
             self.cache.refresh_is_over(&KeyRef { question, variant: pending.variant });
-            self.telemetry.bounds().reached(Bound::RefreshInflight);
+            self.reached(Bound::RefreshInflight);
             return;
         }
         match self.new_flight(pending, refresh.question, now) {
@@ -405,6 +405,11 @@ impl Flights {
     /// Returns what everything is counted in.
     pub(super) fn telemetry(&self) -> Arc<Telemetry> {
         Arc::clone(&self.telemetry)
+    }
+
+    /// Counts that a bound was reached.
+    pub(super) fn reached(&self, bound: Bound) {
+        self.telemetry.bounds().reached(bound);
     }
 
     /// Adds a flight that has ended and leaves a trace.
