@@ -44,6 +44,7 @@ fn load(text: &str) -> Settings {
 #[test]
 fn every_script_is_one_for_sh() {
     let scripts = [
+        "packaging/container-test",
         "packaging/deb",
         "packaging/deb-test",
         "packaging/small",
@@ -115,7 +116,13 @@ fn ports_and_paths_agree_between_image_manifests_and_configuration() {
     let recipe = read("packaging/container/Containerfile");
     assert!(recipe.contains("\nUSER 65532:65532\n") && recipe.contains("\nFROM scratch\n"));
     assert!(recipe.contains("EXPOSE 5353/udp 5353/tcp 9153/tcp"));
+    let state = "state_dir = \"/var/lib/veildns\"";
+    assert!(recipe.contains("\nENV RUNTIME_DIRECTORY=/var/lib/veildns\n"));
+    for configuration in ["packaging/container/veildns.toml", "packaging/kubernetes/configmap.yaml"] {
+        assert!(read(configuration).contains(state), "{configuration}");
+    }
     let compose = read("packaging/container/compose.yaml");
+    assert!(recipe.contains("CMD [\"/veildns\", \"health\"]") && compose.contains("[CMD, /veildns, health]"));
     assert!(compose.contains(":53:5353/udp\"") && compose.contains(":53:5353/tcp\""));
     let deployment = read("packaging/kubernetes/deployment.yaml");
     for line in
