@@ -16,13 +16,14 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::binary::veildns;
+use support::binary::{undisturbed, veildns};
 use support::gateway::setup;
 use support::installed::peer;
 use support::script::Script;
 use support::server::{Protocol, Server};
 use support::trap::Trap;
 use veildns::config;
+use veildns::config::keys::{KEYS, Kind};
 use veildns::config::settings::{Settings, StrategyKind};
 
 /// A file of the repository.
@@ -156,9 +157,23 @@ fn the_manifests_fit_the_published_schemas() {
     assert!(seen >= 6);
 }
 
+/// Prepares a shell of a router: that of busybox, which has only its own commands, when it is installed; else that of this host.
+fn routers_shell(folder: &Path) -> Command {
+    let Some(busybox) = peer("busybox") else { return Command::new("sh") };
+    let commands = folder.join("commands");
+    fs::create_dir_all(&commands).unwrap();
+    for command in ["awk", "cat", "mkdir", "mv"] {
+        std::os::unix::fs::symlink(&busybox, commands.join(command)).unwrap();
+    }
+    let mut shell = Command::new(busybox);
+    shell.arg("sh").env("PATH", commands);
+    shell
+}
+
 /// Turns what `uci show veildns` says into a configuration.
 fn converted(uci: &str) -> String {
-    let mut child = Command::new("sh")
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = routers_shell(folder.path())
         .arg(file("packaging/openwrt/files/uci-to-toml"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -168,6 +183,23 @@ fn converted(uci: &str) -> String {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_key_can_be_said_in_openwrts_configuration() {
+    for key in KEYS {
+        // `server.*.weight` is an option of a section of the kind `server`.
+        let (section, option) = key.name.rsplit_once('.').unwrap_or(("veildns", key.name));
+        let section = section.trim_end_matches(".*");
+        let (value, expected) = match key.kind {
+            Kind::List => ("'a' 'b'", "[\"a\", \"b\"]"),
+            Kind::Integer => ("'7'", "7"),
+            Kind::Boolean => ("'true'", "true"),
+            Kind::Text => ("'a'", "\"a\""),
+        };
+        let text = converted(&format!("veildns.x={section}\nveildns.x.{option}={value}\n"));
+        assert!(text.ends_with(&format!("\n{option} = {expected}\n")), "{}: {text}", key.name);
+    }
 }
 
 #[test]
@@ -253,6 +285,82 @@ fn no_value_of_openwrt_breaks_out_of_its_string() {
     );
     assert!(text.contains("strategy = \"fastest\"") && text.contains("workers = \"2; x\""), "{text}");
     assert!(!text.contains('\u{1}'));
+}
+
+/// What procd, its rc.common and uci are to the init script: what they are told to do goes to the file `told`.
+const PROCD: &str = r#"
+for call in procd_open_instance procd_set_param procd_close_instance procd_send_signal procd_add_reload_trigger; do
+    eval "$call() { echo $call \"\$@\" >> told; }"
+done
+procd_running() { [ -e running ]; }
+uci() { case "$2" in show) cat shown ;; get) cat enabled ;; esac; }
+start() { start_service; }
+stop() { echo stop >> told; }
+"#;
+
+/// A router with the package on it, in a folder.
+struct Router(tempfile::TempDir);
+
+impl Router {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    /// Calls a function of the init script; says whether it went well, and what procd was told.
+    fn does(&self, function: &str) -> (bool, String) {
+        let folder = self.0.path();
+        let script = read("packaging/openwrt/files/veildns.init")
+            .replace("/usr/sbin/veildns", env!("CARGO_BIN_EXE_veildns"))
+            .replace(
+                "/usr/share/veildns/uci-to-toml",
+                file("packaging/openwrt/files/uci-to-toml").to_str().unwrap(),
+            )
+            .replace("/var/", &format!("{}/var/", folder.display()));
+        self.write("told", "");
+        self.write("init", &format!("{PROCD}\n{script}\n{function}\n"));
+        let _ = fs::remove_dir_all(folder.join("commands"));
+        let output = undisturbed(routers_shell(folder)).arg("init").current_dir(folder).output().unwrap();
+        (output.status.success(), fs::read_to_string(folder.join("told")).unwrap())
+    }
+
+    fn configuration(&self) -> String {
+        fs::read_to_string(self.0.path().join("var/etc/veildns/veildns.toml")).unwrap_or_default()
+    }
+}
+
+#[test]
+fn openwrts_service_starts_and_reloads_and_survives_a_mistake() {
+    let router = Router::new();
+    let good = "veildns.main=veildns\nveildns.main.enabled='1'\nveildns.main.listen='127.0.0.1:5453'\n";
+    router.write("enabled", "0\n");
+    router.write("shown", good);
+    assert_eq!(router.does("start"), (true, String::new()), "it is not enabled");
+    router.write("enabled", "1\n");
+    let (started, told) = router.does("start");
+    assert!(started, "{told}");
+    for line in ["procd_open_instance", "procd_set_param respawn 3600 1 0", "procd_close_instance"] {
+        assert!(told.lines().any(|other| other == line), "{line}: {told}");
+    }
+    let command = told.lines().find(|line| line.starts_with("procd_set_param command ")).unwrap();
+    assert!(command.contains("/veildns run --config /") && command.ends_with("/veildns.toml"), "{command}");
+    assert_eq!(load(&router.configuration()).listen[0].address, ([127, 0, 0, 1], 5453).into());
+
+    router.write("running", "");
+    router.write("shown", &good.replace("5453", "5454"));
+    assert_eq!(router.does("reload_service"), (true, "procd_send_signal veildns\n".to_owned()));
+    assert!(router.configuration().contains("127.0.0.1:5454"));
+    router.write("shown", &good.replace("listen", "lissten"));
+    assert_eq!(router.does("reload_service"), (false, String::new()), "a mistake");
+    assert!(router.configuration().contains("127.0.0.1:5454"), "{}", router.configuration());
+    assert!(router.does("start").0, "the one before is there");
+
+    router.write("enabled", "0\n");
+    assert_eq!(router.does("reload_service"), (true, "stop\n".to_owned()));
+    assert_eq!(router.does("service_triggers"), (true, "procd_add_reload_trigger veildns\n".to_owned()));
 }
 
 /// Runs `veildns health` on a page.
