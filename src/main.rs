@@ -15,6 +15,11 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            #[cfg(not(feature = "tools"))]
+            if let Some(text) = veildns::cli::left_out(&error) {
+                let _ = writeln!(std::io::stderr(), "veildns: {text}");
+                return ExitCode::from(exit::USAGE);
+            }
             // Help and version go to standard output and are no error.
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let printed = error.print();

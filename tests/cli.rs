@@ -15,9 +15,9 @@ mod support;
 use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use support::authority::{Certificate, NAME};
-use support::binary::{run, stderr, stdout, undisturbed, veildns, written};
+use support::binary::{run, stderr, stdout, veildns, with_servers, written};
 use support::gateway::setup;
 use support::script::Script;
 use support::server::{BOTH, Protocol, Server};
@@ -194,12 +194,6 @@ fn a_port_that_needs_privileges_exits_with_77() {
     assert_eq!(output.status.code(), Some(77), "{}", stderr(&output));
 }
 
-/// A configuration file with a server of each protocol.
-fn with_servers(servers: &[(&str, &Server)]) -> (tempfile::TempDir, PathBuf) {
-    let setup = servers.iter().fold(setup(), |setup, (name, server)| setup.server(name, server));
-    written(&setup.table("[timeouts]\nquery = \"2s\"\nconnect = \"1s\"").text())
-}
-
 #[test]
 fn query_prints_the_answer_and_where_it_came_from() {
     for protocol in BOTH {
@@ -274,100 +268,6 @@ fn a_server_on_the_command_line_is_asked_instead() {
         run(&["query", "www.lab.example", "--upstream", "other", "--config", file.to_str().unwrap()]);
     assert!(output.status.success(), "{NAME}: {}{}", stdout(&output), stderr(&output));
     assert_eq!((configured.log.asked(), other.log.asked()), (0, 1));
-}
-
-/// Runs a command line of the program at a terminal of 80 columns: script(1) makes one. Both outputs come as one.
-fn at_a_terminal(arguments: &str, variables: &[(&str, &str)]) -> String {
-    let program = veildns();
-    let line = format!("stty cols 80; exec {} {arguments}", program.get_program().display());
-    let mut command = undisturbed(Command::new("script"));
-    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
-    let output = command.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
-    stdout(&output).replace('\r', "")
-}
-
-#[test]
-fn colours_are_for_terminals_and_for_those_who_want_them() {
-    let (_directory, file) = written("strateggy = \"fastest\"\n");
-    let bad = format!("check --config {}", file.display());
-    for (arguments, word) in [(bad.as_str(), "strateggy"), ("check --config /dev/null", "ok")] {
-        let coloured = at_a_terminal(arguments, &[]);
-        assert!(coloured.contains('\u{1b}') && coloured.contains(word), "{coloured}");
-        for variables in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-            let plain = at_a_terminal(arguments, &[variables]);
-            assert!(!plain.contains('\u{1b}') && plain.contains(word), "{variables:?}: {plain}");
-        }
-    }
-    assert!(!stdout(&run(&["check", "--config", "/dev/null"])).contains('\u{1b}'));
-}
-
-#[test]
-fn progress_is_for_terminals_and_leaves_nothing_behind() {
-    let server = Server::start(Protocol::Dot, Script::good());
-    let (_directory, file) = with_servers(&[("lab", &server)]);
-    let file = file.to_str().unwrap();
-    for (arguments, progress) in [
-        (format!("upstreams --config {file}"), "probed 1 of 1 servers"),
-        (format!("query www.lab.example --config {file}"), "asking lab ..."),
-    ] {
-        let shown = at_a_terminal(&arguments, &[("NO_COLOR", "1")]);
-        let (_, rest) = shown.split_once(progress).unwrap_or_else(|| panic!("{progress} is not in {shown}"));
-        assert!(rest.starts_with("\u{1b}[K"), "{shown:?}");
-        let words: Vec<&str> = arguments.split(' ').collect();
-        assert!(stderr(&run(&words)).is_empty(), "{arguments}");
-    }
-}
-
-/// The commands, with those of commands.
-const COMMANDS: [&[&str]; 19] = [
-    &["run"],
-    &["proxy-dns"],
-    &["check"],
-    &["query"],
-    &["upstreams"],
-    &["doctor"],
-    &["health"],
-    &["install"],
-    &["uninstall"],
-    &["import"],
-    &["status"],
-    &["cache"],
-    &["cache", "flush"],
-    &["cache", "dump"],
-    &["log-level"],
-    &["completions"],
-    &["man"],
-    &["version"],
-    &[],
-];
-
-#[test]
-fn every_command_has_examples_and_its_help_fits_80_columns() {
-    for command in COMMANDS {
-        let help = stdout(&run(&[command, &["--help"]].concat()));
-        let example = [&["veildns"], command].concat().join(" ");
-        let of_example = |line: &&str| line.starts_with("  ") && !line.contains("Usage:");
-        assert!(
-            help.lines().filter(of_example).any(|line| line.contains(&example)),
-            "{command:?} has no example: {help}"
-        );
-        for line in help.lines() {
-            assert!(line.chars().count() <= 80, "{command:?}: {line}");
-        }
-    }
-    let listed = stdout(&run(&["--help"]));
-    let listed: Vec<&str> = listed
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
-        .filter(|word| !word.is_empty() && *word != "help")
-        .collect();
-    assert!(listed.len() >= 16, "{listed:?}");
-    for word in listed {
-        assert!(COMMANDS.contains(&&[word][..]), "{word} is in no test of its help");
-    }
 }
 
 #[test]

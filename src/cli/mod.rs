@@ -14,15 +14,14 @@ use std::path::PathBuf;
 /// Exit codes of the interface; 0 is success.
 pub mod exit {
     /// A `query` or `upstreams` that got no answer; a `doctor` that found something wrong; a `status`, `cache` or `log-level`
-    /// that no gateway answered; a gateway that is not ready for `health`; an `install` that was declined.
-    pub const NO_ANSWER: u8 = 1;
+    /// that no gateway answered; a gateway that is not ready for `health`; an `install` that was declined; and whatever of
+    /// the system fails that has no code of its own.
+    pub const FAILED: u8 = 1;
     /// The command line is wrong (EX_USAGE).
     pub const USAGE: u8 = 64;
     /// An address is taken, or this host lacks it (EX_UNAVAILABLE). No mistake of the configuration for a service manager: the
     /// interface may come up yet, and starting again helps.
     pub const ADDRESS_TAKEN: u8 = 69;
-    /// Something else of the system failed (EX_OSERR).
-    pub const SYSTEM: u8 = 71;
     /// A permission is missing (EX_NOPERM).
     pub const PERMISSION: u8 = 77;
     /// The configuration is wrong (EX_CONFIG).
@@ -381,6 +380,23 @@ impl From<Level> for LogLevel {
     }
 }
 
+/// Commands of the feature `tools`, which the small form is built without.
+#[cfg(any(test, not(feature = "tools")))]
+const TOOLS: [&str; 7] = ["upstreams", "doctor", "install", "uninstall", "import", "completions", "man"];
+
+/// Says what to do when a command line is wrong only because this build lacks the command.
+#[cfg(not(feature = "tools"))]
+pub fn left_out(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue};
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    TOOLS.contains(&word.as_str()).then(|| {
+        format!(
+            "this build has no `{word}`: it is the small form for routers, made without the feature `tools`\n  run it on \
+             another machine, or build with `--features tools`"
+        )
+    })
+}
+
 impl Cli {
     /// Returns the command that was meant: `run` when none was written.
     pub fn into_command(self) -> Command {
@@ -396,6 +412,14 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_small_form_is_without_is_what_others_have() {
+        let cli = Cli::command();
+        let missing =
+            TOOLS.into_iter().filter(|word| cli.find_subcommand(word).is_some() != cfg!(feature = "tools"));
+        assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]

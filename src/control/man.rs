@@ -49,12 +49,11 @@ const SIGNALS: &[(&str, &str)] = &[
 const EXIT: &[(u8, &str)] = &[
     (0, "All is well."),
     (
-        exit::NO_ANSWER,
-        "No answer was got; doctor found something wrong; no gateway runs or it is not ready; an install was declined.",
+        exit::FAILED,
+        "No answer was got; doctor found something wrong; no gateway runs or it is not ready; an install was declined; something else of the system failed.",
     ),
     (exit::USAGE, "The command line is wrong."),
     (exit::ADDRESS_TAKEN, "An address is taken, or this host does not have it."),
-    (exit::SYSTEM, "Something else of the system failed."),
     (exit::PERMISSION, "A permission is missing."),
     (exit::CONFIG, "The configuration is wrong."),
 ];

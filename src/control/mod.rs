@@ -56,9 +56,9 @@ impl Exit {
     /// All went well.
     const OK: Self = Self(0);
     /// The gateway that was asked about does not serve clients.
-    const UNWELL: Self = Self(exit::NO_ANSWER);
+    const UNWELL: Self = Self(exit::FAILED);
     /// The operator said no.
-    const DECLINED: Self = Self(exit::NO_ANSWER);
+    const DECLINED: Self = Self(exit::FAILED);
 }
 
 impl From<Exit> for ExitCode {
@@ -183,14 +183,14 @@ impl CommandError {
             Self::Client(ClientError::Off) => exit::CONFIG,
             Self::Client(
                 ClientError::NotRunning { .. } | ClientError::Silent { .. } | ClientError::Answer { .. },
-            ) => exit::NO_ANSWER,
+            ) => exit::FAILED,
             Self::Run(RunError::Start(error)) | Self::Start(error) => start_code(error),
             Self::Query(_) => exit::USAGE,
             #[cfg(feature = "tools")]
             Self::Install(error) => install_code(error),
             #[cfg(feature = "tools")]
             Self::Import(error) => import_code(error),
-            Self::Run(RunError::Signals(_)) | Self::Output(_) => exit::SYSTEM,
+            Self::Run(RunError::Signals(_)) | Self::Output(_) => exit::FAILED,
         })
     }
 }
@@ -223,7 +223,7 @@ fn install_code(error: &InstallError) -> u8 {
         | InstallError::OutOfTree { .. }
         | InstallError::NoSystemd
         | InstallError::NotInstalled
-        | InstallError::Command { .. } => exit::SYSTEM,
+        | InstallError::Command { .. } => exit::FAILED,
     }
 }
 
@@ -234,7 +234,7 @@ fn start_code(error: &StartError) -> u8 {
         StartError::Server { .. } | StartError::Roots(_) => exit::CONFIG,
         StartError::QueryLog { source, .. } => path_code(source),
         StartError::Dnstap { source, .. } if source.kind() == io::ErrorKind::InvalidInput => exit::CONFIG,
-        StartError::Dnstap { .. } | StartError::Threads(_) => exit::SYSTEM,
+        StartError::Dnstap { .. } | StartError::Threads(_) => exit::FAILED,
     }
 }
 
@@ -251,7 +251,7 @@ fn path_code(error: &io::Error) -> u8 {
     match PathFault::of(error) {
         PathFault::Forbidden => exit::PERMISSION,
         PathFault::Missing | PathFault::NotADirectory | PathFault::IsADirectory => exit::CONFIG,
-        PathFault::Other => exit::SYSTEM,
+        PathFault::Other => exit::FAILED,
     }
 }
 
@@ -260,7 +260,7 @@ fn bind_code(error: &BindError) -> u8 {
     match error.kind {
         BindErrorKind::InUse { .. } | BindErrorKind::NotHere => exit::ADDRESS_TAKEN,
         BindErrorKind::Permission => exit::PERMISSION,
-        BindErrorKind::Other => exit::SYSTEM,
+        BindErrorKind::Other => exit::FAILED,
     }
 }
 

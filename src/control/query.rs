@@ -1,6 +1,6 @@
 //! `veildns query`: asks once, through the same pipeline as the gateway, and says what came and from where.
 
-use super::terminal::{Hue, Palette, Progress};
+use super::terminal::{Hue, Palette, Progress, commented};
 use super::{CommandError, Exit, print, sources};
 use crate::app::core::Core;
 use crate::cli::{QueryArgs, RunArgs, exit};
@@ -88,7 +88,7 @@ pub(super) fn query(args: &QueryArgs) -> Result<Exit, CommandError> {
             out.write_all(report.text(Palette::of_stdout()).as_bytes())
         }
     })?;
-    Ok(if report.got_answer() { Exit::OK } else { Exit(exit::NO_ANSWER) })
+    Ok(if report.got_answer() { Exit::OK } else { Exit(exit::FAILED) })
 }
 
 /// Runs the pipeline for one question.
@@ -216,15 +216,14 @@ impl Report {
     fn text(&self, palette: Palette) -> String {
         let Self { name, rtype, .. } = self;
         let hue = if self.got_answer() { Hue::Good } else { Hue::Bad };
-        let mut text = format!(
-            "; {name} {rtype}: {} from {} in {} ms\n",
-            palette.paint(hue, &self.rcode().to_string()),
-            self.origin(),
-            self.elapsed.as_millis()
-        );
+        let (rcode, origin) = (self.rcode().to_string(), self.origin());
+        let head =
+            commented(&format!("{name} {rtype}: {rcode} from {origin} in {} ms", self.elapsed.as_millis()));
+        // Coloured when it is broken into lines. There are no blanks in a name.
+        let mut text = head.replacen(&format!(" {rcode}"), &format!(" {}", palette.paint(hue, &rcode)), 1);
         if let Some((code, why)) = self.reason() {
             let colon = if why.is_empty() { "" } else { ": " };
-            let _ = writeln!(text, "; {code}{colon}{}", why.escape_debug());
+            text.push_str(&commented(&format!("{code}{colon}{}", why.escape_debug())));
         }
         let records = message_text(&self.message).unwrap_or_default();
         for record in records.answer.iter().chain(&records.authority) {

@@ -3,6 +3,7 @@
 use super::query::QueryError;
 use super::socket::client::Client;
 use super::socket::protocol::{Flush, LevelChange, Request};
+use super::terminal::commented;
 use super::{CommandError, Exit, print};
 use crate::cli::{CacheCommand, DumpArgs, FlushArgs, Level, LogLevelArgs, WantedLevel};
 use crate::wire::name::Name;
@@ -80,7 +81,7 @@ fn dump_text(answer: &Value) -> String {
     }
     let mut text = String::new();
     for entry in entries {
-        let _ = writeln!(text, "; {name} {}: {}", word(entry, "type"), facts(entry));
+        text.push_str(&commented(&format!("{name} {}: {}", word(entry, "type"), facts(entry))));
         for record in list(entry, "answer").iter().chain(list(entry, "authority")) {
             let ttl = number(record, "ttl");
             let (owner, class) = (word(record, "name"), word(record, "class"));

@@ -80,7 +80,7 @@ pub(super) fn upstreams(args: &UpstreamsArgs) -> Result<Exit, CommandError> {
         }
     })?;
     let any = sightings.iter().any(|sighting| sighting.result.is_ok());
-    Ok(if any { Exit::OK } else { Exit(exit::NO_ANSWER) })
+    Ok(if any { Exit::OK } else { Exit(exit::FAILED) })
 }
 
 /// Returns settings that name every preset that needs no account.

@@ -5,7 +5,7 @@ use super::remote::{list, number, word};
 use super::socket::client::{Client, ClientError};
 use super::socket::protocol::Request;
 use super::table::table;
-use super::terminal::{Hue, Palette, fitted};
+use super::terminal::{Hue, Palette, fitted, on_screen, rows};
 use super::{CommandError, Exit, print};
 use crate::cli::StatusArgs;
 use crate::config::summary::Page;
@@ -55,7 +55,7 @@ fn watch(client: &Client, pause: Duration, json: bool) -> Result<Exit, CommandEr
             }
             Err(error) => return Err(error.into()),
         };
-        let text = if redraws { redrawn(&text) } else { separated(text, json) };
+        let text = if redraws { redrawn(&on_screen(&text, rows())) } else { separated(text, json) };
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => std::thread::sleep(pause),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::OK),

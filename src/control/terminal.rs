@@ -88,37 +88,78 @@ impl Drop for Progress {
     }
 }
 
-#[cfg(feature = "tools")]
 /// Breaks a text between words so that it stands in 80 columns behind `head`, later lines under the first. What others sent
 /// is among the words: a control character or an endless word must not break the page.
+#[cfg(feature = "tools")]
 pub(super) fn wrapped(head: &str, text: &str) -> String {
-    let room = COLUMNS.saturating_sub(head.chars().count()).max(1);
-    let (mut out, mut before) = (String::new(), head.to_owned());
-    let mut line = String::new();
-    let mut finish = |line: &mut String| {
-        out.push_str(format!("{before}{line}").trim_end());
-        out.push('\n');
-        line.clear();
-        before = " ".repeat(head.chars().count());
-    };
+    wrapped_behind(head, &" ".repeat(head.chars().count()), text)
+}
+
+/// Breaks a comment beside records in the same way.
+pub(super) fn commented(text: &str) -> String {
+    wrapped_behind("; ", ";   ", text)
+}
+
+/// Breaks a text behind `head`, and later lines behind `indent`.
+fn wrapped_behind(head: &str, indent: &str, text: &str) -> String {
+    let width = head.chars().count().max(indent.chars().count());
+    let room = COLUMNS.saturating_sub(width).max(1);
+    let (mut out, mut line) = (String::new(), head.to_owned());
+    let (mut used, mut is_empty) = (head.chars().count(), true);
     for word in text.split_whitespace() {
-        let word: String = word.chars().map(printable).take(room).collect();
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-            finish(&mut line);
+        let letters: Vec<char> = word.chars().map(printable).take(room * LONGEST_WORD).collect();
+        for piece in letters.chunks(room) {
+            let blank = usize::from(!is_empty);
+            if !is_empty && used + blank + piece.len() > COLUMNS {
+                out.push_str(line.trim_end());
+                out.push('\n');
+                line = indent.to_owned();
+                (used, is_empty) = (indent.chars().count(), true);
+            }
+            if !is_empty {
+                line.push(' ');
+                used += 1;
+            }
+            line.extend(piece);
+            used += piece.len();
+            is_empty = false;
         }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(&word);
     }
-    finish(&mut line);
+    out.push_str(line.trim_end());
+    out.push('\n');
     out
 }
 
-#[cfg(feature = "tools")]
+/// Lines that one word has at most: the longest name and the longest URL of a server fit.
+const LONGEST_WORD: usize = 8;
+
 /// Returns a character as it may go to a terminal.
 fn printable(letter: char) -> char {
     if letter.is_control() { '?' } else { letter }
+}
+
+/// Returns as much of a page as a terminal shows at once, with a line that says how much is missing.
+pub(super) fn on_screen(page: &str, rows: Option<usize>) -> String {
+    let lines = page.lines().count();
+    match rows {
+        // The last row stays free for the cursor.
+        Some(rows) if lines >= rows => {
+            let kept = rows.saturating_sub(2);
+            let shown: String = page.split_inclusive('\n').take(kept).collect();
+            format!("{shown}... and {} more lines, for which the terminal is too low\n", lines - kept)
+        }
+        _ => page.to_owned(),
+    }
+}
+
+/// Returns how many rows the terminal on standard output has, when that can be known.
+pub(super) fn rows() -> Option<usize> {
+    #[cfg(feature = "terminal")]
+    let rows = terminal_size::terminal_size_of(io::stdout()).map(|(_, height)| usize::from(height.0));
+    #[cfg(not(feature = "terminal"))]
+    let rows = None;
+    // One that does not know says 0.
+    rows.filter(|rows| *rows > 2)
 }
 
 /// Shortens a name at its end so that it fits.
@@ -155,5 +196,26 @@ mod tests {
         let text = wrapped("  head  ", &("word ".repeat(30) + &"x".repeat(200) + " \u{1b}[2J"));
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
         assert!(!text.contains('\u{1b}') && text.starts_with("  head  word word"), "{text}");
+    }
+
+    #[test]
+    fn nothing_of_a_long_name_is_lost() {
+        let name = "x".repeat(255);
+        let text = commented(&format!("{name}. A: NOERROR"));
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with(";   ")), "{text}");
+        assert_eq!(text.replace(";   ", "").replace([';', ' ', '\n'], ""), format!("{name}.A:NOERROR"));
+        assert!(commented(&"x".repeat(70_000)).lines().count() <= 9);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_low_terminal_is_counted() {
+        let page = "1\n2\n3\n4\n";
+        assert_eq!(on_screen(page, None), page);
+        assert_eq!(on_screen(page, Some(5)), page);
+        assert_eq!(
+            on_screen(page, Some(4)),
+            "1\n2\n... and 2 more lines, for which the terminal is too low\n"
+        );
     }
 }

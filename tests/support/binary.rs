@@ -2,7 +2,9 @@
 
 use super::PATIENCE;
 use super::client::Client;
+use super::gateway::setup;
 use super::process::Process;
+use super::server::Server;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,12 @@ pub fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
     let file = directory.path().join("veildns.toml");
     std::fs::write(&file, text).unwrap();
     (directory, file)
+}
+
+/// A configuration file with a server of each protocol.
+pub fn with_servers(servers: &[(&str, &Server)]) -> (tempfile::TempDir, PathBuf) {
+    let setup = servers.iter().fold(setup(), |setup, (name, server)| setup.server(name, server));
+    written(&setup.table("[timeouts]\nquery = \"2s\"\nconnect = \"1s\"").text())
 }
 
 /// The program while it runs.

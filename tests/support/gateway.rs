@@ -45,6 +45,14 @@ impl Setup {
         self.spare(name, server, keys)
     }
 
+    /// Adds a server that nobody started to the default group.
+    #[must_use]
+    pub fn server_at(mut self, name: &str, url: &str) -> Self {
+        self.names.push(name.to_owned());
+        self.tables.push_str(&server_table(name, url, ""));
+        self
+    }
+
     /// Describes a server that is not in the default group.
     #[must_use]
     pub fn spare(mut self, name: &str, server: &Server, keys: &str) -> Self {

@@ -56,7 +56,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CommandError> {
         true => writeln!(out, "{}", report_json(&intents, &findings)),
         false => out.write_all(report::table_text(&findings, Palette::of_stdout()).as_bytes()),
     })?;
-    Ok(if has_failed(&findings) { Exit(exit::NO_ANSWER) } else { Exit::OK })
+    Ok(if has_failed(&findings) { Exit(exit::FAILED) } else { Exit::OK })
 }
 
 /// Returns what each check will send, in the order of the report.

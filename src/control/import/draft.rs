@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// Columns of a comment.
-const WIDTH: usize = 100;
+const WIDTH: usize = 80;
 
 /// What is known so far.
 #[derive(Debug, Default)]

@@ -131,7 +131,7 @@ pub(super) fn install(args: &InstallArgs) -> Result<Exit, CommandError> {
         return Ok(Exit::OK);
     }
     journal::apply(&host, &plan, services(&host).as_mut())?;
-    say("installed. `veildns doctor` shows whether programs ask it; `veildns uninstall` undoes it\n")
+    say("installed. `veildns doctor` shows whether programs ask it;\n`veildns uninstall` undoes it\n")
 }
 
 /// Uninstalls.

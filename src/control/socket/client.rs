@@ -67,7 +67,7 @@ fn places(looked: &[PathBuf]) -> String {
         let _ = write!(text, "\n  nobody listens on {}", path.display());
     }
     text.push_str(
-        "\n  start it, or say where its socket is with --socket PATH (control.socket in its configuration)",
+        "\n  start it, or say where its socket is with --socket PATH\n  (control.socket in its configuration)",
     );
     text
 }
