@@ -163,8 +163,8 @@ mod tests {
             dump_text(&answer),
             "; www.example. A: NOERROR, fresh for 7 s, 3 s old, DO, AD, group default\n\
              www.example.\t7\tIN\tA\t192.0.2.1\n\
-             ; www.example. MX: NXDOMAIN, stale, may help out for 70 s, 90 s old, not asked anew for 4 s, class CH, CD, \
-             EDE 22, under rules no longer in force\n\
+             ; www.example. MX: NXDOMAIN, stale, may help out for 70 s, 90 s old, not asked\n;   anew for 4 s, \
+             class CH, CD, EDE 22, under rules no longer in force\n\
              ; and more, which is not shown\n"
         );
         assert_eq!(
