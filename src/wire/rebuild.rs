@@ -137,23 +137,13 @@ fn naptr_replacement(rdata: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::super::question::RecordType;
-    use super::super::samples::{self, a, bytes, cname, ns, opaque, soa};
+    use super::super::samples::{self, a, bytes, cname, ns, one_record, opaque, soa};
     use super::*;
     use hickory_proto::op::{Edns, Message};
     use proptest::prelude::*;
 
     fn rebuilt(octets: &[u8], mut keep: impl FnMut(Section, &RecordRef<'_>) -> bool) -> Option<Bytes> {
         rebuild(&ResponseRef::parse(octets).unwrap(), &mut keep)
-    }
-
-    /// A response to `a. A` with one answer record of this type and RDATA.
-    fn one_record(rtype: u16, rdata: &[u8]) -> Vec<u8> {
-        let mut message = vec![0, 0, 0x80, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1, 0xc0, 12];
-        message.extend_from_slice(&rtype.to_be_bytes());
-        message.extend_from_slice(&[0, 1, 0, 0, 0, 9]);
-        message.extend_from_slice(&u16::try_from(rdata.len()).unwrap().to_be_bytes());
-        message.extend_from_slice(rdata);
-        message
     }
 
     fn rebuilt_rdata(rtype: u16, rdata: &[u8]) -> Option<Vec<u8>> {

@@ -1,4 +1,5 @@
-//! Messages for the tests of this folder, written by hickory-proto: an encoder that is not ours.
+//! Messages for the tests of this folder, written by hickory-proto: an encoder that is not ours. A record with RDATA that it would not
+//! write is written by hand.
 
 use super::query::QueryRef;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -157,4 +158,14 @@ pub(super) fn responses() -> impl Strategy<Value = Message> {
         });
         message
     })
+}
+
+/// A response to `a. A` with one answer record of this type and RDATA.
+pub(super) fn one_record(rtype: u16, rdata: &[u8]) -> Vec<u8> {
+    let mut message = vec![0, 0, 0x80, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1, 0xc0, 12];
+    message.extend_from_slice(&rtype.to_be_bytes());
+    message.extend_from_slice(&[0, 1, 0, 0, 0, 9]);
+    message.extend_from_slice(&u16::try_from(rdata.len()).unwrap().to_be_bytes());
+    message.extend_from_slice(rdata);
+    message
 }

@@ -1,21 +1,11 @@
 //! Records as people read them, and the data of types that hold names.
 
 use super::super::edns::ReplyOptions;
-use super::super::samples::{self, Asked, a, bytes, cname, ns, opaque, soa};
+use super::super::samples::{self, Asked, a, bytes, cname, ns, one_record, opaque, soa};
 use super::super::stored::TtlRule;
 use super::*;
 use hickory_proto::op::Message;
 use proptest::prelude::*;
-
-/// A response to `a. A` with one answer record of this type and RDATA.
-fn one_record(rtype: u16, rdata: &[u8]) -> Vec<u8> {
-    let mut message = vec![0, 0, 0x80, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1, 0xc0, 12];
-    message.extend_from_slice(&rtype.to_be_bytes());
-    message.extend_from_slice(&[0, 1, 0, 0, 0, 9]);
-    message.extend_from_slice(&u16::try_from(rdata.len()).unwrap().to_be_bytes());
-    message.extend_from_slice(rdata);
-    message
-}
 
 fn rdata_of(rtype: u16, rdata: &[u8]) -> String {
     message_text(&one_record(rtype, rdata)).unwrap().answer.remove(0).rdata
