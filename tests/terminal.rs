@@ -62,6 +62,18 @@ fn progress_is_for_terminals_and_leaves_nothing_behind() {
     }
 }
 
+#[test]
+fn a_key_that_is_like_no_other_shows_those_that_are_known_within_80_columns() {
+    let (_directory, file) = written("foobarbaz = 1\n[limits]\nzzzzzzzz = 4\n");
+    for shown in [
+        at_a_terminal(&format!("check --config {}", file.display()), &[]),
+        stderr(&run(&["check", "--config", file.to_str().unwrap()])),
+    ] {
+        assert!(shown.contains("known here: ") && shown.contains("drain_timeout"), "{shown}");
+        assert!(widest(&shown) <= 80, "{shown}");
+    }
+}
+
 /// The commands, with those of commands.
 const COMMANDS: [&[&str]; 19] = [
     &["run"],

@@ -341,7 +341,7 @@ fn unknown(name: &str, entry: &Entry, prefix: &[&str], known: &[&'static str]) -
             let section: Vec<&str> = section.split('.').collect();
             fault.with_label(format!("this key belongs in {}", section_header(&section)))
         }
-        None => fault.with_label(format!("known here: {}", known.join(", "))),
+        None => fault.with_help(format!("known here: {}", known.join(", "))),
     }
 }
 

@@ -33,7 +33,7 @@ fn group<'a>(fault: &'a Fault, texts: &'a [Text]) -> Group<'a> {
         group = group.element(Level::NOTE.message(label.as_str()));
     }
     if let Some(help) = &fault.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+        group = group.element(Level::HELP.message(super::folded(help)));
     }
     group
 }

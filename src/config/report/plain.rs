@@ -14,8 +14,11 @@ pub(in crate::config) fn draw(fault: &Fault, texts: &[Text], _: Appearance) -> S
         }
         None => lines.extend(fault.label.iter().map(|label| format!(" = note: {label}"))),
     }
-    let help = fault.help.iter().map(|help| format!("{:margin$} = help: {help}", ""));
-    lines.extend(help);
+    if let Some(help) = &fault.help {
+        let heads = std::iter::once(" = help: ").chain(std::iter::repeat("         "));
+        let help = super::folded(help);
+        lines.extend(heads.zip(help.lines()).map(|(head, line)| format!("{:margin$}{head}{line}", "")));
+    }
     lines.join("\n")
 }
 
@@ -92,6 +95,16 @@ mod tests {
                 "  = help: see the list",
             )
         );
+    }
+
+    #[test]
+    fn long_advice_goes_on_below_itself() {
+        let fault = Fault::without_place("odd").with_help("word ".repeat(20));
+        let shown = draw(&fault, &[], Appearance::Plain);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[1].starts_with(" = help: word") && lines[2].starts_with("         word"), "{shown}");
+        assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
+        assert_eq!(shown.matches("word").count(), 20);
     }
 
     #[test]
