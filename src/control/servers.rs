@@ -14,9 +14,8 @@ use crate::telemetry::logging;
 use crate::transport::{self, Handshake, TransportError};
 use crate::upstream::{Failure, Upstream};
 use crate::wire::edns::{OPTION_ECS, OPTION_PADDING};
-use crate::wire::name::NameRef;
 use crate::wire::query::{SubnetOption, UpstreamQuery};
-use crate::wire::question::{Class, QuestionRef, RecordType};
+use crate::wire::question::RecordType;
 use crate::wire::response::{ResponseRef, Section};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -137,13 +136,10 @@ async fn probe((place, upstream): (usize, Arc<Upstream>)) -> (usize, Sighting) {
 /// Asks a server twice.
 async fn facts(upstream: &Upstream) -> Result<Facts, TransportError> {
     let deadline = crate::clock::now() + LIMIT;
-    let question = QuestionRef { name: NameRef::ROOT, rtype: RecordType::NS, class: Class::IN };
     let query = UpstreamQuery {
-        question,
         dnssec_ok: true,
-        checking_disabled: false,
         subnet: SubnetOption::OptOut,
-        padding: true,
+        ..UpstreamQuery::sign_of_life(true)
     }
     .build();
     transport::exchange(upstream.transport(), query.clone(), deadline).await?;

@@ -30,7 +30,8 @@ impl InFlight for Job {
 }
 
 /// The table. An ID is a slot's number in its low bits and a count of the slot's uses above, so an ID comes back as late
-/// as possible and never while it is pending or retired.
+/// as possible and never while it is pending or retired. The first slot is the connection's own, for a question that asks for a
+/// sign of life and nobody waits for.
 #[derive(Debug)]
 pub(super) struct Mux<T> {
     /// Grows to the most that were ever in use.
@@ -56,6 +57,13 @@ struct Slot<T> {
     tenant: Tenant<T>,
 }
 
+impl<T> Slot<T> {
+    /// Takes the next ID.
+    fn renew(&mut self, slot_bits: u32) {
+        self.id = self.id.wrapping_add(1_u16.checked_shl(slot_bits).unwrap_or(0));
+    }
+}
+
 /// Who has a slot.
 #[derive(Debug)]
 enum Tenant<T> {
@@ -65,6 +73,8 @@ enum Tenant<T> {
     Pending(T),
     /// A query that timed out. Its ID stays taken: the late answer must not meet a new query.
     Retired(Bytes),
+    /// The connection's own question.
+    Own(Bytes),
 }
 
 /// What a message turned out to be.
@@ -76,6 +86,8 @@ pub(super) enum Arrival<T> {
     Mismatch(T, ResponseFault),
     /// The answer to a query that timed out.
     Late,
+    /// The answer to the connection's own question.
+    Own,
     /// It belongs to no query; the peer has lost count.
     Stray,
 }
@@ -84,10 +96,10 @@ impl<T: InFlight> Mux<T> {
     /// Makes a table for up to `limit` queries at a time (as far as 16 bits reach); `random` varies the first IDs.
     pub(super) fn new(limit: usize, random: u16) -> Self {
         let limit = limit.clamp(1, usize::from(u16::MAX) - MAX_RETIRED);
-        let capacity = limit + MAX_RETIRED;
+        let capacity = limit + MAX_RETIRED + 1;
         let slot_bits = usize::BITS - (capacity - 1).leading_zeros();
         let first = Slot { id: (random.checked_shl(slot_bits)).unwrap_or(0), tenant: Tenant::Free };
-        Self { slots: vec![first], free: vec![0], limit, slot_bits, pending: 0, retired: 0 }
+        Self { slots: vec![first], free: Vec::new(), limit, slot_bits, pending: 0, retired: 0 }
     }
 
     /// Returns how many more queries it takes now.
@@ -117,6 +129,13 @@ impl<T: InFlight> Mux<T> {
         Ok(slot.id)
     }
 
+    /// Enters the connection's own question and returns its ID; None while the last one has no answer.
+    pub(super) fn insert_own(&mut self, query: &Bytes) -> Option<u16> {
+        let own = self.slots.first_mut().filter(|own| matches!(own.tenant, Tenant::Free))?;
+        own.tenant = Tenant::Own(query.clone());
+        Some(own.id)
+    }
+
     /// Adds a slot and returns its index. The caller has checked `room`, so the index fits the slot bits.
     fn grow(&mut self) -> usize {
         let index = self.slots.len();
@@ -138,6 +157,14 @@ impl<T: InFlight> Mux<T> {
         };
         match std::mem::replace(&mut slot.tenant, Tenant::Free) {
             Tenant::Free => Arrival::Stray,
+            Tenant::Own(query) => {
+                if mismatch(&query, message).is_some() {
+                    slot.tenant = Tenant::Own(query);
+                    return Arrival::Stray;
+                }
+                slot.renew(self.slot_bits);
+                Arrival::Own
+            }
             Tenant::Retired(query) if mismatch(&query, message).is_some() => {
                 slot.tenant = Tenant::Retired(query);
                 Arrival::Stray
@@ -161,7 +188,7 @@ impl<T: InFlight> Mux<T> {
     /// Gives a slot its next ID and frees it.
     fn release(&mut self, index: usize) {
         if let Some(slot) = self.slots.get_mut(index) {
-            slot.id = slot.id.wrapping_add(1_u16.checked_shl(self.slot_bits).unwrap_or(0));
+            slot.renew(self.slot_bits);
             self.free.push(index);
         }
     }
@@ -175,7 +202,9 @@ impl<T: InFlight> Mux<T> {
                     slot.tenant = Tenant::Retired(query.query().clone());
                     expired.push(query);
                 }
-                other @ (Tenant::Pending(_) | Tenant::Free | Tenant::Retired(_)) => slot.tenant = other,
+                other @ (Tenant::Pending(_) | Tenant::Free | Tenant::Retired(_) | Tenant::Own(_)) => {
+                    slot.tenant = other;
+                }
             }
         }
         self.pending -= expired.len();
@@ -187,7 +216,7 @@ impl<T: InFlight> Mux<T> {
     pub(super) fn pending_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.slots.iter_mut().filter_map(|slot| match &mut slot.tenant {
             Tenant::Pending(query) => Some(query),
-            Tenant::Free | Tenant::Retired(_) => None,
+            Tenant::Free | Tenant::Retired(_) | Tenant::Own(_) => None,
         })
     }
 
@@ -195,7 +224,7 @@ impl<T: InFlight> Mux<T> {
     pub(super) fn into_pending(self) -> impl Iterator<Item = T> {
         self.slots.into_iter().filter_map(|slot| match slot.tenant {
             Tenant::Pending(query) => Some(query),
-            Tenant::Free | Tenant::Retired(_) => None,
+            Tenant::Free | Tenant::Retired(_) | Tenant::Own(_) => None,
         })
     }
 }
@@ -393,7 +422,7 @@ mod tests {
                             let id = u16::from_be_bytes([octets[0], octets[1]]);
                             prop_assert_eq!(pending.remove(&id), Some(query));
                         }
-                        Arrival::Answer(_) | Arrival::Late => prop_assert!(false, "garbage was taken for an answer"),
+                        Arrival::Answer(_) | Arrival::Late | Arrival::Own => prop_assert!(false, "garbage was taken for an answer"),
                     },
                     Event::Pass { ms } => {
                         now += Duration::from_millis(ms);

@@ -67,7 +67,7 @@ impl<D: Dial> Connector for TcpConnector<D> {
             handshake_time: Duration::ZERO,
             certificate_not_after: None,
         };
-        Ok((StreamConnection { stream: dialled.stream, streams: self.streams }, facts))
+        Ok((StreamConnection { stream: dialled.stream, streams: self.streams, pads: false }, facts))
     }
 
     fn forget_network(&self) {

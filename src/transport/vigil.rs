@@ -1,11 +1,12 @@
 //! How long a connection may be silent while queries wait, learnt from how long its answers take, and what follows from a
 //! longer silence. TCP alone would not tell for minutes: behind a dead path a middlebox may go on acknowledging. Pure: it is
-//! told what was sent and heard, with `now`; asking again and closing are the connection's (`dot`, `doh`).
+//! told what was sent and heard, with `now`; asking and closing are the connection's (`dot`, `doh`): by what every living
+//! peer answers at once, whatever names are slow. That is a PING of HTTP/2, or a query for the root's name servers.
 //!
 //! ```text
-//! trusted ──silent──▶ doubted: waiting queries are asked again elsewhere ──still silent──▶ dead
-//!    ▲    ╲─silent, HTTP/2─▶ asked by PING ──no answer──▲  │
-//!    └───────────────────────── any octet ◀─────────────┴──┘
+//! trusted ──silent──▶ asked ──silent──▶ doubted: waiting queries are asked again elsewhere ──still silent──▶ dead
+//!    ▲                  │                  │
+//!    └────────────── any octet ◀───────────┘
 //! ```
 
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ const LEAST: Duration = Duration::from_millis(225);
 /// No silence is longer, and nothing is known yet: the least that a resolver needs for slow names often enough.
 const MOST: Duration = Duration::from_secs(1);
 
-/// How long the answer to a PING may take: it is a round trip, and no name has to be looked up for it.
+/// How long the answer to the question may take: it is a round trip, and no name has to be looked up for it.
 const PONG: Duration = Duration::from_millis(400);
 
 /// From the end of patience to the end of the connection: with [`MOST`] less than 2 s in all.
@@ -58,21 +59,12 @@ impl Pace {
     }
 }
 
-/// Whether a protocol has a question of its own that every living peer answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asks {
-    /// HTTP/2: a PING.
-    ByPing,
-    /// DNS over a stream: a query that takes long cannot be told from a dead path.
-    Nothing,
-}
-
 /// What to do about a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Suspicion {
     /// Nothing.
     Calm,
-    /// Send a PING.
+    /// Ask for a sign of life.
     Ask,
     /// Have the waiting queries asked again elsewhere, and take no more.
     Doubt,
@@ -85,15 +77,11 @@ pub(super) enum Suspicion {
 pub(super) struct Vigil {
     /// How long answers take.
     pace: Pace,
-    /// What can be asked.
-    asks: Asks,
     /// Since when queries wait and nothing comes. It outlives queries that time out: they do not say who is at fault.
     silent_since: Option<Instant>,
-    /// Since when that are several.
-    several_since: Option<Instant>,
     /// What was thought of it last.
     stage: Stage,
-    /// A PING was answered, and no query since: only the names are slow, and it need not be asked so often.
+    /// It was asked and has answered, and no query since: only the names are slow, and it need not be asked so often.
     has_ponged: bool,
 }
 
@@ -102,7 +90,7 @@ pub(super) struct Vigil {
 enum Stage {
     /// It is well.
     Trusted,
-    /// A PING was sent into the silence.
+    /// It was asked into the silence.
     Asked {
         /// When it is doubted.
         doubt_at: Instant,
@@ -118,8 +106,8 @@ enum Stage {
 
 impl Vigil {
     /// Starts with nobody expected to say anything.
-    pub(super) fn new(pace: Pace, asks: Asks) -> Self {
-        Self { pace, asks, silent_since: None, several_since: None, stage: Stage::Trusted, has_ponged: false }
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, silent_since: None, stage: Stage::Trusted, has_ponged: false }
     }
 
     /// Returns how long answers take, for the next connection.
@@ -127,18 +115,14 @@ impl Vigil {
         self.pace
     }
 
-    /// Notes that the peer has something to answer: `waiting` queries with this one.
-    pub(super) fn expect(&mut self, waiting: usize, now: Instant) {
+    /// Notes that the peer has something to answer.
+    pub(super) fn expect(&mut self, now: Instant) {
         self.silent_since.get_or_insert(now);
-        if waiting > 1 {
-            self.several_since.get_or_insert(now);
-        }
     }
 
     /// Notes that octets have come, and how many queries go on waiting. True when the connection was doubted.
     pub(super) fn heard(&mut self, waiting: usize, now: Instant) -> bool {
         self.silent_since = (waiting > 0).then_some(now);
-        self.several_since = (waiting > 1).then_some(now);
         let was = std::mem::replace(&mut self.stage, Stage::Trusted);
         self.has_ponged |= matches!(was, Stage::Asked { .. });
         matches!(was, Stage::Doubted { .. })
@@ -153,7 +137,6 @@ impl Vigil {
     /// Forgets the silence: it says nothing about the connection.
     pub(super) fn forgive(&mut self) {
         self.silent_since = None;
-        self.several_since = None;
         self.stage = Stage::Trusted;
     }
 
@@ -186,38 +169,26 @@ impl Vigil {
         if self.look_at().is_none_or(|at| now < at) {
             return Suspicion::Calm;
         }
-        match (self.stage, self.asks) {
-            (Stage::Trusted, Asks::ByPing) => {
+        match self.stage {
+            Stage::Trusted => {
                 self.stage = Stage::Asked { doubt_at: now + self.pong(), dead_at: now + VERDICT };
                 Suspicion::Ask
             }
-            (Stage::Trusted, Asks::Nothing) => {
-                self.stage = Stage::Doubted { dead_at: now + VERDICT };
-                Suspicion::Doubt
-            }
-            (Stage::Asked { dead_at, .. }, _) => {
+            Stage::Asked { dead_at, .. } => {
                 self.stage = Stage::Doubted { dead_at };
                 Suspicion::Doubt
             }
-            (Stage::Doubted { .. }, _) => Suspicion::Dead,
+            Stage::Doubted { .. } => Suspicion::Dead,
         }
     }
 
-    /// Returns when the silence has lasted too long. One query alone gets twice the time where nothing can be asked: some names
-    /// are slow.
+    /// Returns when the silence has lasted too long.
     fn patience_ends_at(&self) -> Option<Instant> {
-        let usual = self.pace.patience();
-        let patience = match self.asks {
-            Asks::Nothing => (usual * 2).min(MOST),
-            Asks::ByPing if self.has_ponged => MOST,
-            Asks::ByPing => usual,
-        };
-        let alone = self.silent_since.map(|since| since + patience);
-        let several = self.several_since.filter(|_| self.asks == Asks::Nothing).map(|since| since + usual);
-        [alone, several].into_iter().flatten().min()
+        let patience = if self.has_ponged { MOST } else { self.pace.patience() };
+        self.silent_since.map(|since| since + patience)
     }
 
-    /// Returns how long a PING may go without its answer.
+    /// Returns how long the question may go without its answer.
     fn pong(&self) -> Duration {
         self.pace.patience().min(PONG)
     }
@@ -227,44 +198,33 @@ impl Vigil {
 mod tests {
     use super::*;
 
-    fn paced(asks: Asks, millis: &[u64]) -> (Vigil, impl Fn(u64) -> Instant) {
+    fn paced(millis: &[u64]) -> (Vigil, impl Fn(u64) -> Instant) {
         let start = crate::clock::now();
-        let mut vigil = Vigil::new(Pace::default(), asks);
+        let mut vigil = Vigil::new(Pace::default());
         millis.iter().for_each(|millis| vigil.answered(Duration::from_millis(*millis)));
         (vigil, move |millis| start + Duration::from_millis(millis))
     }
 
     #[test]
-    fn a_silent_stream_is_doubted_and_then_dead_within_two_seconds() {
-        for (seen, doubt, dead) in [(&[][..], 1000, 1800), (&[20; 20], 225, 1025), (&[300; 20], 303, 1103)] {
-            let (mut vigil, at) = paced(Asks::Nothing, seen);
-            vigil.expect(1, at(0));
-            vigil.expect(2, at(0));
-            assert_eq!(vigil.check(at(doubt - 4)), Suspicion::Calm, "{seen:?}");
-            assert_eq!(vigil.check(at(doubt)), Suspicion::Doubt, "{seen:?}");
-            assert_eq!(vigil.check(at(dead - 1)), Suspicion::Calm, "{seen:?}");
-            assert_eq!(vigil.check(at(dead)), Suspicion::Dead, "{seen:?}");
+    fn a_silent_connection_is_asked_then_doubted_and_then_dead_within_two_seconds() {
+        for (seen, ask, doubt, dead) in
+            [(&[][..], 1000, 1400, 1800), (&[20; 20], 225, 450, 1025), (&[300; 20], 303, 606, 1103)]
+        {
+            let (mut vigil, at) = paced(seen);
+            vigil.expect(at(0));
+            vigil.expect(at(10));
+            for (when, what) in [(ask, Suspicion::Ask), (doubt, Suspicion::Doubt), (dead, Suspicion::Dead)] {
+                assert_eq!(vigil.check(at(when - 8)), Suspicion::Calm, "{seen:?}");
+                assert_eq!(vigil.check(at(when)), what, "{seen:?}");
+            }
         }
     }
 
     #[test]
-    fn one_query_alone_may_take_twice_as_long_and_the_next_one_has_its_own_time() {
-        let (mut vigil, at) = paced(Asks::Nothing, &[20; 20]);
-        vigil.expect(1, at(0));
-        assert_eq!(vigil.check(at(449)), Suspicion::Calm);
-        assert_eq!(vigil.check(at(450)), Suspicion::Doubt);
-        vigil.heard(1, at(500));
-        vigil.expect(2, at(800));
-        assert_eq!(vigil.look_at(), Some(at(950)));
-        vigil.heard(1, at(801));
-        assert_eq!(vigil.look_at(), Some(at(1251)));
-    }
-
-    #[test]
     fn silence_is_asked_into_and_then_taken_for_death_even_if_its_queries_have_timed_out() {
-        let (mut vigil, at) = paced(Asks::ByPing, &[]);
+        let (mut vigil, at) = paced(&[]);
         assert_eq!(vigil.check(at(9000)), Suspicion::Calm);
-        vigil.expect(1, at(10_000));
+        vigil.expect(at(10_000));
         assert_eq!(vigil.check(at(10_999)), Suspicion::Calm);
         assert_eq!(vigil.check(at(11_000)), Suspicion::Ask);
         assert_eq!(vigil.check(at(11_400)), Suspicion::Doubt);
@@ -272,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_starts_anew_and_an_answered_ping_is_not_soon_repeated() {
-        let (mut vigil, at) = paced(Asks::ByPing, &[20; 20]);
-        vigil.expect(1, at(0));
+    fn a_sign_of_life_starts_anew_and_it_is_not_soon_asked_again() {
+        let (mut vigil, at) = paced(&[20; 20]);
+        vigil.expect(at(0));
         assert_eq!(vigil.check(at(225)), Suspicion::Ask);
         assert!(!vigil.heard(1, at(240)) && !vigil.is_suspect());
         assert_eq!(vigil.check(at(1239)), Suspicion::Calm);
@@ -286,11 +246,11 @@ mod tests {
 
     #[test]
     fn a_slow_answer_makes_the_next_silence_longer() {
-        let (mut vigil, at) = paced(Asks::Nothing, &[20; 20]);
+        let (mut vigil, at) = paced(&[20; 20]);
         vigil.answered(Duration::from_millis(600));
-        vigil.expect(2, at(0));
+        vigil.expect(at(0));
         assert_eq!(vigil.check(at(600)), Suspicion::Calm);
         (0..20).for_each(|_| vigil.answered(Duration::from_millis(20)));
-        assert_eq!(vigil.check(at(225)), Suspicion::Doubt);
+        assert_eq!(vigil.check(at(225)), Suspicion::Ask);
     }
 }

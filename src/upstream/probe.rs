@@ -6,9 +6,7 @@ use super::health::Company;
 use super::retry::after_transport;
 use super::{Failure, Sample, Upstream};
 use crate::transport;
-use crate::wire::name::NameRef;
-use crate::wire::query::{SubnetOption, UpstreamQuery};
-use crate::wire::question::{Class, QuestionRef, RecordType};
+use crate::wire::query::UpstreamQuery;
 use crate::wire::response::{ResponseFault, ResponseRef};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -79,7 +77,8 @@ impl Prober {
     fn new(upstream: Arc<Upstream>, groups: &[Arc<Group>], now: Instant) -> Self {
         let has_it = |group: &&Arc<Group>| group.upstreams.iter().any(|member| member.id() == upstream.id());
         let groups = groups.iter().filter(has_it).map(Arc::clone).collect();
-        let query = root_query(!upstream.spec().endpoint.is_plaintext());
+        // Padding is for encrypted transports only (RFC 7830 §6).
+        let query = UpstreamQuery::sign_of_life(!upstream.spec().endpoint.is_plaintext()).build();
         Self { upstream, groups, query, rested_at: now + spare_jitter(), doubtful: false }
     }
 
@@ -183,26 +182,10 @@ impl Prober {
     }
 }
 
-/// What every resolver can answer from memory: the root's name servers.
-const ROOT_SERVERS: QuestionRef<'static> =
-    QuestionRef { name: NameRef::ROOT, rtype: RecordType::NS, class: Class::IN };
-
-/// Builds the query of a probe; padding is for encrypted transports only (RFC 7830 §6).
-fn root_query(padding: bool) -> Bytes {
-    UpstreamQuery {
-        question: ROOT_SERVERS,
-        dnssec_ok: false,
-        checking_disabled: false,
-        subnet: SubnetOption::Absent,
-        padding,
-    }
-    .build()
-}
-
 /// Checks that `message` is a response to the probe.
 fn check(message: &[u8]) -> Result<(), ResponseFault> {
     let response = ResponseRef::parse(message)?;
-    if response.question().matches(&ROOT_SERVERS) { Ok(()) } else { Err(ResponseFault::QuestionMismatch) }
+    if response.question().matches(&UpstreamQuery::ROOT_SERVERS) { Ok(()) } else { Err(ResponseFault::QuestionMismatch) }
 }
 
 /// Returns some part of [`SPARE_JITTER`].
@@ -241,7 +224,7 @@ mod tests {
         fn use_server(&self, member: usize) {
             let now = crate::clock::now();
             let ticket = Ticket::new(Arc::new(Void), 0);
-            let query = root_query(true);
+            let query = UpstreamQuery::sign_of_life(true).build();
             self.upstreams[member].submit(Exchange { query, deadline: now, ticket, lane: 0 }, now);
             self.upstreams[member].finished();
         }

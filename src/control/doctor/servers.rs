@@ -11,9 +11,7 @@ use crate::transport::dial::nat64;
 use crate::transport::{self, TransportError, dial};
 use crate::upstream::{Failure, Upstream};
 use crate::wire::header::Rcode;
-use crate::wire::name::NameRef;
-use crate::wire::query::{SubnetOption, UpstreamQuery};
-use crate::wire::question::{Class, QuestionRef, RecordType};
+use crate::wire::query::UpstreamQuery;
 use crate::wire::response::ResponseRef;
 use futures_util::future::join_all;
 use std::net::{IpAddr, SocketAddr};
@@ -126,15 +124,9 @@ async fn look_at<'a>(upstream: &'a Upstream, places: &Places) -> Sighting<'a> {
 
 /// Asks for what every resolver has.
 async fn ask(upstream: &Upstream) -> Result<Rcode, TransportError> {
-    let query = UpstreamQuery {
-        question: QuestionRef { name: NameRef::ROOT, rtype: RecordType::NS, class: Class::IN },
-        dnssec_ok: false,
-        checking_disabled: false,
-        subnet: SubnetOption::Absent,
-        padding: true,
-    };
+    let query = UpstreamQuery::sign_of_life(true).build();
     let deadline = crate::clock::now() + LIMIT;
-    let received = transport::exchange(upstream.transport(), query.build(), deadline).await?;
+    let received = transport::exchange(upstream.transport(), query, deadline).await?;
     ResponseRef::parse(&received.message).map(|response| response.rcode()).map_err(TransportError::Mismatch)
 }
 

@@ -15,7 +15,7 @@ use super::response::{InFlight, Outcome, Refusals};
 use crate::clock;
 use crate::transport::idle::Closer;
 use crate::transport::pool::{self, Job, Outlet, Taken};
-use crate::transport::vigil::{Asks, Suspicion, Vigil};
+use crate::transport::vigil::{Suspicion, Vigil};
 use crate::transport::{Received, TransportError};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -176,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let DohConnection { mut link, requests, template, meter } = connection;
         let now = clock::now();
         let idle = outlet.idle_limit();
-        let vigil = Vigil::new(outlet.pace(), Asks::ByPing);
+        let vigil = Vigil::new(outlet.pace());
         Self {
             idle,
             ping: link.ping_pong(),
@@ -294,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
         }
         self.last_used = now;
-        self.pulse.vigil.expect(self.in_flight.len(), now);
+        self.pulse.vigil.expect(now);
         self.wake_by(self.next_look(now));
     }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! taking jobs ── drained, idle, lost count, too many unanswered ──▶ finishing its own ──▶ close_notify
-//!      │   ╲─ silent ─▶ doubted: its jobs are asked on a fresh connection as well ─ heard ─▶ taking or finishing
+//!      │   ╲─ silent ─▶ asked for a sign of life ─ silent ─▶ doubted: its jobs are asked on a fresh connection as well ─ heard ─▶ taking or finishing
 //!      └────────────────────── closed or broken by the peer, or silent for long ────────▶ jobs given back
 //! ```
 
@@ -20,12 +20,13 @@ use super::mux::{Arrival, Mux};
 use super::pool::{Connection, Connector, Job, Outlet, Taken};
 use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
-use super::vigil::{Asks, Suspicion, Vigil};
+use super::vigil::{Suspicion, Vigil};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
 use crate::clock;
 use crate::config::settings::{Host, ServerSpec};
 use crate::wire::frame::{self, Deframer};
 use crate::wire::header::set_id;
+use crate::wire::query::UpstreamQuery;
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -71,7 +72,7 @@ impl<D: Dial> Connector for DotConnector<D> {
         let dialled = self.dial.dial(deadline).await?;
         let address = dialled.address.ip();
         match self.tls.handshake(dialled, deadline).await {
-            Ok((stream, handshake)) => Ok((StreamConnection { stream, streams: self.streams }, handshake)),
+            Ok((stream, handshake)) => Ok((StreamConnection { stream, streams: self.streams, pads: true }, handshake)),
             Err(error) => {
                 self.dial.refuted(address);
                 Err(error)
@@ -96,6 +97,8 @@ pub(super) struct StreamConnection<S> {
     pub(super) stream: S,
     /// Queries in flight at most.
     pub(super) streams: usize,
+    /// Queries of its own are padded, as on every encrypted transport (RFC 8467).
+    pub(super) pads: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for StreamConnection<S> {
@@ -132,6 +135,8 @@ struct Driver<S> {
     outlet: Outlet,
     /// Which answer is whose.
     mux: Mux<Job>,
+    /// Whether queries of its own are padded.
+    pads: bool,
     /// What was read and is not yet a message.
     deframer: Deframer,
     /// What is still to be written.
@@ -161,12 +166,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn new(connection: StreamConnection<S>, outlet: Outlet) -> Self {
         let now = clock::now();
         let idle = outlet.idle_limit();
-        let vigil = Vigil::new(outlet.pace(), Asks::Nothing);
+        let vigil = Vigil::new(outlet.pace());
         Self {
             stream: connection.stream,
             outlet,
             idle,
             mux: Mux::new(connection.streams, fastrand::u16(..)),
+            pads: connection.pads,
             deframer: Deframer::default(),
             out: BytesMut::new(),
             unflushed: false,
@@ -186,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.poll_read(cx, now).is_ready() || self.poll_send(cx, now).is_ready() {
             return Poll::Ready(End::Broken);
         }
-        // Queries that timed out make room, and the pool takes us for full until it is asked again.
+        // Queries that timed out make room, and the pool takes us for full until it is asked again; and there may be a question.
         if self.poll_timer(cx, now) && self.poll_send(cx, now).is_ready() {
             return Poll::Ready(End::Broken);
         }
@@ -224,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 job.ticket.complete(Err(TransportError::Mismatch(fault)));
                 self.retire();
             }
-            Arrival::Late => {}
+            Arrival::Late | Arrival::Own => {}
             Arrival::Stray => self.retire(),
         }
     }
@@ -266,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             job.sent_at = Some(now);
             if !job.retried {
                 // What was asked twice without an answer says more about its name than about the connection.
-                self.vigil.expect(self.mux.pending() + 1, now);
+                self.vigil.expect(now);
             }
             let start = self.out.len();
             if !frame::append(&mut self.out, &job.query) {
@@ -301,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sweeps the table, or ends a connection that has been idle; true if queries timed out. Moves the timer only when
+    /// Sweeps the table, or ends a connection that has been idle; true if there is something to be sent or taken. Moves the timer only when
     /// it would be late: with traffic that is at most twice in a sweep's time.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let before = self.mux.pending();
@@ -311,7 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.timer.as_mut().reset(due.into());
             }
             if self.timer.as_mut().poll(cx).is_pending() {
-                return self.mux.pending() < before;
+                return self.mux.pending() < before || !self.out.is_empty();
             }
             if self.is_awaiting() {
                 self.sweep(now);
@@ -352,8 +358,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         match self.vigil.check(now) {
             Suspicion::Calm => {}
-            Suspicion::Ask | Suspicion::Doubt => self.doubt(),
+            Suspicion::Ask => self.ask(),
+            Suspicion::Doubt => self.doubt(),
             Suspicion::Dead => self.is_dead = true,
+        }
+    }
+
+    /// Asks for a sign of life: names may be slow, or the path dead. Not while the last one is still awaited; then any octet is
+    /// one.
+    fn ask(&mut self) {
+        if !self.taking && self.mux.pending() == 0 {
+            return;
+        }
+        let query = UpstreamQuery::sign_of_life(self.pads).build();
+        let start = self.out.len();
+        if let Some(id) = self.mux.insert_own(&query)
+            && frame::append(&mut self.out, &query)
+        {
+            set_id(self.out.get_mut(start + 2..).unwrap_or_default(), id);
         }
     }
 

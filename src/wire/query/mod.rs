@@ -6,7 +6,7 @@ mod tests;
 
 use super::edns::{self, EdnsRef};
 use super::header::{self, HEADER_LEN, HeaderRef, Rcode};
-use super::name::MAX_LABEL;
+use super::name::{MAX_LABEL, NameRef};
 use super::question::{Class, QuestionRef, RecordType};
 use super::{MAX_MESSAGE, MAX_UDP_REPLY, MIN_UDP_REPLY};
 use bytes::Bytes;
@@ -271,6 +271,22 @@ impl<'a> SubnetOption<'a> {
 const PADDING_BLOCK: usize = 128;
 
 impl UpstreamQuery<'_> {
+    /// What every resolver can answer from memory, and a living one answers at once: who the root's name servers are. It says
+    /// nothing about a client.
+    pub const ROOT_SERVERS: QuestionRef<'static> =
+        QuestionRef { name: NameRef::ROOT, rtype: RecordType::NS, class: Class::IN };
+
+    /// Makes the query that asks a server for a sign of life.
+    pub fn sign_of_life(padding: bool) -> UpstreamQuery<'static> {
+        UpstreamQuery {
+            question: Self::ROOT_SERVERS,
+            dnssec_ok: false,
+            checking_disabled: false,
+            subnet: SubnetOption::Absent,
+            padding,
+        }
+    }
+
     /// Builds the message: ID 0, RD=1, AD=1 (RFC 6840 §5.7), CD as asked, OPT with payload size 1232, DO as asked.
     /// The question's letter case is kept.
     pub fn build(&self) -> Bytes {
