@@ -41,6 +41,9 @@ impl Keepalive {
         query: &QueryRef<'a>,
         transport: ClientTransport,
     ) -> ReplyOptions<'a> {
+        if query.edns().is_none_or(|edns| edns.is_bare()) {
+            return ReplyOptions::default();
+        }
         let keepalive = self.told(query, transport);
         ReplyOptions { subnet: subnet.echoed(query), keepalive, ede: None }
     }

@@ -48,6 +48,11 @@ impl<'a> EdnsRef<'a> {
         Some(Self { udp_payload: class, extended_rcode, version, dnssec_ok, options: rdata })
     }
 
+    /// True when there are none.
+    pub fn is_bare(&self) -> bool {
+        self.options.is_empty()
+    }
+
     /// Returns (code, content) of the options, in order.
     pub fn options(&self) -> Options<'a> {
         Options(self.options)
