@@ -21,14 +21,38 @@ fn main() {
     if packs_relocations() {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+    println!("cargo:rerun-if-changed={LAYOUT}");
+    if has_layout() {
+        let root = variable("CARGO_MANIFEST_DIR");
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{root}/{LAYOUT}");
+    }
+}
+
+/// Which functions are put together.
+const LAYOUT: &str = "packaging/layout.ld";
+
+/// True for a release on the machine that it is for, by the linker that comes with the compiler or the system: LLVM's and GNU's
+/// read the layout, others may not. The small form has a layout of its own.
+fn has_layout() -> bool {
+    let is_fast = matches!(variable("OPT_LEVEL").as_str(), "2" | "3");
+    let is_usual_linker = variable("RUSTC_LINKER").is_empty() && !variable("CARGO_ENCODED_RUSTFLAGS").contains("link");
+    is_fast && is_usual_linker && is_native() && variable("CARGO_CFG_TARGET_ARCH") == "x86_64"
+}
+
+/// Returns what cargo says; nothing where it says nothing.
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// True when the program is for this machine and GNU's C library.
+fn is_native() -> bool {
+    variable("HOST") == variable("TARGET") && variable("CARGO_CFG_TARGET_ENV") == "gnu"
 }
 
 /// True when the program is for this machine and its C library reads packed relocations (glibc 2.36): 300 KB less on disk and in
 /// memory. A linker that does not know the option warns, and writes them as ever.
 fn packs_relocations() -> bool {
-    let variable = |name| std::env::var(name).unwrap_or_default();
-    let native = variable("HOST") == variable("TARGET") && variable("CARGO_CFG_TARGET_ENV") == "gnu";
-    native && glibc().is_some_and(|version| version >= (2, 36))
+    is_native() && glibc().is_some_and(|version| version >= (2, 36))
 }
 
 /// Returns the version of this machine's C library.
