@@ -24,7 +24,7 @@ fn main() {
     println!("cargo:rerun-if-changed={LAYOUT}");
     if has_layout() {
         let root = variable("CARGO_MANIFEST_DIR");
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{root}/{LAYOUT}");
+        println!("cargo:rustc-link-arg-bins=-T{root}/{LAYOUT}");
     }
 }
 
