@@ -6,9 +6,10 @@ machine does, and not at all on how fast the load generator is.
 import random
 import signal
 import socket
+import statistics
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rig import Server, Upstream, ask, cpu, cpu_by_thread, dnsperf, forget_names, names_file, new_names, query, rss_kib, tree
 
@@ -112,16 +113,21 @@ def case_hol(work, peer, o, mode):
 
 
 def case_idle(work, peer, o, mode):
-    """First query after 12 s and after 60 s of quiet: was the connection kept, or paid for again?"""
+    """First query after 12 s and after 60 s of quiet: was the connection kept, or paid for again? Of three that run at once the
+    median: a machine that was quiet wakes slowly now and then."""
     out = {}
-    with running(work, peer, mode, rtt=o.rtt) as (up, s):
+    with ExitStack() as stack:
+        started = [stack.enter_context(running(work, peer, mode, rtt=o.rtt)) for _ in range(3)]
         for quiet in (12, 60):
-            dnsperf(s.port, new_names(work, 200), 2, 1, 20, rate=100)
+            for _, s in started:
+                dnsperf(s.port, new_names(work, 200), 2, 1, 20, rate=100)
             time.sleep(quiet)
-            before = up.stats()
-            t = ask(s.port, f'idle{time.monotonic_ns()}.perf.example.org', 3)
-            time.sleep(0.2)
-            out.update({f'first_{quiet}s_ms': t and t * 1e3, f'new_conns_{quiet}s': up.stats()['conns'] - before['conns'], f'open_{quiet}s': before['open']})
+            before, times = [up.stats()['conns'] for up, _ in started], []
+            for _, s in started:
+                times.append(ask(s.port, f'idle{time.monotonic_ns()}.perf.example.org', 3))
+                time.sleep(1)
+            conns = sum(up.stats()['conns'] for up, _ in started) - sum(before)
+            out.update({f'first_{quiet}s_ms': None if None in times else statistics.median(times) * 1e3, f'new_conns_{quiet}s': conns})
     return out
 
 
