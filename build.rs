@@ -35,7 +35,8 @@ const LAYOUT: &str = "packaging/layout.ld";
 /// read the layout, others may not. The small form has a layout of its own.
 fn has_layout() -> bool {
     let is_fast = matches!(variable("OPT_LEVEL").as_str(), "2" | "3");
-    let is_usual_linker = variable("RUSTC_LINKER").is_empty() && !variable("CARGO_ENCODED_RUSTFLAGS").contains("link");
+    let is_usual_linker =
+        variable("RUSTC_LINKER").is_empty() && !variable("CARGO_ENCODED_RUSTFLAGS").contains("link");
     is_fast && is_usual_linker && is_native() && variable("CARGO_CFG_TARGET_ARCH") == "x86_64"
 }
 

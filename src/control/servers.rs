@@ -136,12 +136,9 @@ async fn probe((place, upstream): (usize, Arc<Upstream>)) -> (usize, Sighting) {
 /// Asks a server twice.
 async fn facts(upstream: &Upstream) -> Result<Facts, TransportError> {
     let deadline = crate::clock::now() + LIMIT;
-    let query = UpstreamQuery {
-        dnssec_ok: true,
-        subnet: SubnetOption::OptOut,
-        ..UpstreamQuery::sign_of_life(true)
-    }
-    .build();
+    let query =
+        UpstreamQuery { dnssec_ok: true, subnet: SubnetOption::OptOut, ..UpstreamQuery::sign_of_life(true) }
+            .build();
     transport::exchange(upstream.transport(), query.clone(), deadline).await?;
     let started = crate::clock::now();
     let received = transport::exchange(upstream.transport(), query, deadline).await?;

@@ -185,7 +185,11 @@ impl Prober {
 /// Checks that `message` is a response to the probe.
 fn check(message: &[u8]) -> Result<(), ResponseFault> {
     let response = ResponseRef::parse(message)?;
-    if response.question().matches(&UpstreamQuery::ROOT_SERVERS) { Ok(()) } else { Err(ResponseFault::QuestionMismatch) }
+    if response.question().matches(&UpstreamQuery::ROOT_SERVERS) {
+        Ok(())
+    } else {
+        Err(ResponseFault::QuestionMismatch)
+    }
 }
 
 /// Returns some part of [`SPARE_JITTER`].

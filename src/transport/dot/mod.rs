@@ -72,7 +72,9 @@ impl<D: Dial> Connector for DotConnector<D> {
         let dialled = self.dial.dial(deadline).await?;
         let address = dialled.address.ip();
         match self.tls.handshake(dialled, deadline).await {
-            Ok((stream, handshake)) => Ok((StreamConnection { stream, streams: self.streams, pads: true }, handshake)),
+            Ok((stream, handshake)) => {
+                Ok((StreamConnection { stream, streams: self.streams, pads: true }, handshake))
+            }
             Err(error) => {
                 self.dial.refuted(address);
                 Err(error)
