@@ -213,6 +213,26 @@ fn of_two_clients_the_one_over_its_share_is_refused_and_the_other_served() {
 }
 
 #[test]
+fn what_a_full_batch_leaves_is_taken_by_the_next() {
+    let stage = Stage::new(Script::good(), "[limits]\nudp_batch = 4");
+    let socket = udp_from(BAD, stage.address());
+    let before = stage.page().reached("udp_batch");
+    // While the program stands still, the kernel keeps what comes for it.
+    stage.running.process.signal("STOP");
+    for id in 0..40 {
+        socket.send(&plain_query(id, &hot(0))).unwrap();
+    }
+    stage.running.process.signal("CONT");
+    let mut reply = [0; 4096];
+    for _ in 0..40 {
+        uninterrupted(|| socket.recv(&mut reply)).unwrap();
+        assert_eq!(reply[3] & 15, 0);
+    }
+    assert!(stage.page().reached("udp_batch") >= before + 10);
+    stage.assert_normal_again();
+}
+
+#[test]
 fn of_a_thousand_idle_connections_the_oldest_give_way_and_a_new_client_is_served() {
     const PLACES: usize = 512;
     let stage = Stage::new(Script::good(), "[limits]\ntcp_idle = \"60s\"");

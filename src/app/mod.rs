@@ -283,6 +283,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     [
         ("workers", old.workers != new.workers),
         ("limits.tcp_*", tcp(old) != tcp(new)),
+        ("limits.udp_batch", old.limits.udp_batch != new.limits.udp_batch),
         ("network.watch", old.watch_network != new.watch_network),
         ("state_dir", old.state_dir != new.state_dir),
         ("log.format", old.log.format != new.log.format),

@@ -155,6 +155,7 @@ pub const KEYS: &[Key] = &[
     key("limits.max_inflight", Integer, "4096", "queries waiting for servers, all clients"),
     key("limits.max_inflight_per_client", Integer, "2048", "of those, for one client (/32, /56)"),
     key("limits.waiters_per_flight", Integer, "512", "clients waiting for the same answer"),
+    key("limits.udp_batch", Integer, "32", "datagrams of clients taken or sent by one system call, 1 to 32"),
     key("limits.tcp_connections", Integer, "512", "connections of clients"),
     key("limits.tcp_connections_per_client", Integer, "16", "of those, from one client (/32, /56)"),
     key("limits.tcp_pipelined", Integer, "64", "queries waiting on one client connection"),

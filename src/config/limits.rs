@@ -4,8 +4,8 @@
 use super::document::Node;
 use super::error::Faults;
 use super::section::Section;
-use super::settings::Limits;
 use super::settings::timeouts::{AttemptTime, Timeouts};
+use super::settings::{Limits, MAX_UDP_BATCH};
 use super::units::show_duration;
 use super::values;
 use std::time::Duration;
@@ -76,6 +76,9 @@ pub(super) fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits 
         max_inflight_per_client: count("max_inflight_per_client", faults, usual.max_inflight_per_client)
             .min(max_inflight),
         waiters_per_flight: count("waiters_per_flight", faults, usual.waiters_per_flight),
+        udp_batch: section
+            .read("udp_batch", faults, |node| values::count(node, 1..=MAX_UDP_BATCH))
+            .unwrap_or(usual.udp_batch),
         tcp_connections,
         tcp_connections_per_client: count(
             "tcp_connections_per_client",

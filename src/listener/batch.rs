@@ -7,6 +7,7 @@
 //! also lets a reply leave from any thread. Receiving and sending never share headers: `sendmmsg` leaves
 //! the caller's address pointers in them.
 
+use crate::config::settings::MAX_UDP_BATCH;
 use crate::resolver::waiter::ClientToken;
 use crate::wire::MAX_UDP_REPLY;
 use nix::errno::Errno;
@@ -21,8 +22,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Datagrams taken or sent by one system call.
-pub(super) const BATCH: usize = 32;
+/// Datagrams taken or sent by one system call at most; the operator may say fewer (`limits.udp_batch`).
+const MOST: usize = MAX_UDP_BATCH;
 
 /// Room for one datagram, either way. A longer query is cut, and a cut query is malformed.
 const SLOT: usize = MAX_UDP_REPLY;
@@ -41,6 +42,8 @@ pub(super) struct BatchSocket {
     source: ReplySource,
     /// The address it is bound to.
     pub(super) local: SocketAddr,
+    /// Datagrams sent by one system call, at most `MOST`.
+    batch: usize,
 }
 
 /// An address family.
@@ -69,13 +72,18 @@ impl BatchSocket {
         let local = socket.local_addr()?;
         let family = if local.is_ipv4() { Family::V4 } else { Family::V6 };
         if !local.ip().is_unspecified() {
-            return Ok(Self { socket, family, source: ReplySource::Bound, local });
+            return Ok(Self { socket, family, source: ReplySource::Bound, local, batch: MOST });
         }
         match family {
             Family::V4 => setsockopt(&socket, Ipv4PacketInfo, &true)?,
             Family::V6 => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
         }
-        Ok(Self { socket, family, source: ReplySource::AsAsked, local })
+        Ok(Self { socket, family, source: ReplySource::AsAsked, local, batch: MOST })
+    }
+
+    /// Bounds the datagrams that one system call sends.
+    pub(super) fn with_batch(self, batch: usize) -> Self {
+        Self { batch: batch.clamp(1, MOST), ..self }
     }
 }
 
@@ -91,7 +99,7 @@ pub(super) struct Datagrams {
     /// For `recvmmsg` on IPv6 sockets only: the lengths of addresses are not reset between calls, so after one
     /// on IPv4 an IPv6 address would be cut.
     headers_v6: MultiHeaders<SockaddrStorage>,
-    /// `BATCH` slots.
+    /// A slot for each datagram of a batch.
     octets: Box<[u8]>,
     /// Who sent each datagram and how long it is.
     received: Vec<(ClientToken, usize)>,
@@ -104,17 +112,18 @@ impl std::fmt::Debug for Datagrams {
 }
 
 impl Datagrams {
-    /// Allocates the buffers.
-    pub(super) fn new() -> Self {
+    /// Allocates the buffers of a batch, at most `MOST` datagrams.
+    pub(super) fn new(batch: usize) -> Self {
+        let batch = batch.clamp(1, MOST);
         Self {
-            headers_v4: MultiHeaders::preallocate(BATCH, None),
-            headers_v6: MultiHeaders::preallocate(BATCH, None),
-            octets: vec![0; BATCH * SLOT].into_boxed_slice(),
-            received: Vec::with_capacity(BATCH),
+            headers_v4: MultiHeaders::preallocate(batch, None),
+            headers_v6: MultiHeaders::preallocate(batch, None),
+            octets: vec![0; batch * SLOT].into_boxed_slice(),
+            received: Vec::with_capacity(batch),
         }
     }
 
-    /// Takes what is queued, at most `BATCH`. `WouldBlock` when there is nothing.
+    /// Takes what is queued, at most a batch. `WouldBlock` when there is nothing.
     pub(super) fn receive(&mut self, from: &BatchSocket) -> io::Result<usize> {
         self.received.clear();
         match from.source {
@@ -141,10 +150,12 @@ impl Datagrams {
             Family::V6 => headers_v6,
         };
         let mut slots = octets.chunks_exact_mut(SLOT);
-        let mut buffers: [[IoSliceMut<'_>; 1]; BATCH] =
+        let batch = slots.len();
+        let mut buffers: [[IoSliceMut<'_>; 1]; MOST] =
             std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
         let flags = MsgFlags::MSG_DONTWAIT;
-        let messages = recvmmsg(from.socket.as_raw_fd(), headers, buffers.iter_mut(), flags, None)?;
+        let messages =
+            recvmmsg(from.socket.as_raw_fd(), headers, buffers.iter_mut().take(batch), flags, None)?;
         for message in messages {
             received.push((client_of(&message), message.bytes));
         }
@@ -203,16 +214,17 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
 /// Replies being written, to be sent together. Buffers are reused.
 #[derive(Debug)]
 pub(super) struct Replies {
-    /// `BATCH` slots.
+    /// A slot for each reply of a batch.
     octets: Box<[u8]>,
     /// For whom each reply is and how long it is.
     written: Vec<(ClientToken, usize)>,
 }
 
 impl Replies {
-    /// Allocates the buffers.
-    pub(super) fn new() -> Self {
-        Self { octets: vec![0; BATCH * SLOT].into_boxed_slice(), written: Vec::with_capacity(BATCH) }
+    /// Allocates the buffers of a batch, at most `MOST` replies.
+    pub(super) fn new(batch: usize) -> Self {
+        let batch = batch.clamp(1, MOST);
+        Self { octets: vec![0; batch * SLOT].into_boxed_slice(), written: Vec::with_capacity(batch) }
     }
 
     /// Returns where the next reply may be written; empty when the batch is full.
@@ -247,8 +259,8 @@ struct SendState {
 thread_local! {
     /// One for each thread that sends: the workers, and the thread that runs flights.
     static SEND: RefCell<SendState> = RefCell::new(SendState {
-        headers: MultiHeaders::preallocate(BATCH, None),
-        addresses: Vec::with_capacity(BATCH),
+        headers: MultiHeaders::preallocate(MOST, None),
+        addresses: Vec::with_capacity(MOST),
     });
 }
 
@@ -265,27 +277,27 @@ pub(super) fn send<'a>(
         ReplySource::Bound => match (replies.next(), replies.next()) {
             (None, _) => 0,
             (Some((client, reply)), None) => usize::from(by.socket.send_to(reply, client.peer).is_err()),
-            (first, second) => send_batches(&by.socket, first.into_iter().chain(second).chain(replies)),
+            (first, second) => send_batches(by, first.into_iter().chain(second).chain(replies)),
         },
     }
 }
 
 /// Sends replies by batches; returns how many could not be sent.
 fn send_batches<'a>(
-    socket: &UdpSocket,
+    by: &BatchSocket,
     mut replies: impl Iterator<Item = (&'a ClientToken, &'a [u8])>,
 ) -> usize {
     SEND.with_borrow_mut(|state| {
         let mut unsent = 0;
         loop {
-            let mut buffers = [[IoSlice::new(&[])]; BATCH];
+            let mut buffers = [[IoSlice::new(&[])]; MOST];
             state.addresses.clear();
-            for (buffer, (client, reply)) in buffers.iter_mut().zip(replies.by_ref()) {
+            for (buffer, (client, reply)) in buffers.iter_mut().take(by.batch).zip(replies.by_ref()) {
                 *buffer = [IoSlice::new(reply)];
                 state.addresses.push(Some(client.peer.into()));
             }
-            unsent += send_many(socket, state, &buffers);
-            if state.addresses.len() < BATCH {
+            unsent += send_many(&by.socket, state, &buffers);
+            if state.addresses.len() < by.batch {
                 return unsent;
             }
         }
@@ -341,6 +353,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const BATCH: usize = MOST;
+
     /// Makes a batch socket and a client socket beside it.
     fn pair(address: &str) -> (BatchSocket, UdpSocket) {
         let socket = UdpSocket::bind(address).unwrap();
@@ -353,14 +367,20 @@ mod tests {
 
     /// Sends `count` numbered datagrams, receives them by batches and sends each back.
     fn echo(address: &str, count: usize) {
+        echo_by(BATCH, address, count);
+    }
+
+    /// The same by batches of another length.
+    fn echo_by(batch: usize, address: &str, count: usize) {
         let (server, client) = pair(address);
         let mut to = server.socket.local_addr().unwrap();
         if to.ip().is_unspecified() {
             to.set_ip(client.local_addr().unwrap().ip());
         }
-        let (mut datagrams, mut replies) = (Datagrams::new(), Replies::new());
-        for first in (0..count).step_by(BATCH) {
-            let sent: Vec<_> = (first..count.min(first + BATCH)).map(|n| vec![b'x'; 1 + n]).collect();
+        let (mut datagrams, mut replies) = (Datagrams::new(batch), Replies::new(batch));
+        let server = server.with_batch(batch);
+        for first in (0..count).step_by(batch) {
+            let sent: Vec<_> = (first..count.min(first + batch)).map(|n| vec![b'x'; 1 + n]).collect();
             for octets in &sent {
                 client.send_to(octets, to).unwrap();
             }
@@ -397,8 +417,25 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_as_long_as_the_operator_says_and_the_rest_is_taken_by_the_next() {
+        for batch in [1, 3, BATCH] {
+            echo_by(batch, "127.0.0.1:0", 2 * batch + 1);
+            let (server, client) = pair("127.0.0.1:0");
+            let server = server.with_batch(batch);
+            let to = server.socket.local_addr().unwrap();
+            (0..2 * batch + 1).for_each(|_| assert_eq!(client.send_to(b"x", to).unwrap(), 1));
+            let mut datagrams = Datagrams::new(batch);
+            let taken = [(); 3].map(|()| datagrams.receive(&server).unwrap());
+            assert_eq!(taken, [batch, batch, 1]);
+            let token = ClientToken { peer: client.local_addr().unwrap(), local: None, interface: 0 };
+            assert_eq!(send(&server, std::iter::repeat_n((&token, &b"x"[..]), 2 * batch + 1)), 0);
+            (0..2 * batch + 1).for_each(|_| assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1));
+        }
+    }
+
+    #[test]
     fn sockets_of_both_families_may_use_the_same_buffers_in_turn() {
-        let mut datagrams = Datagrams::new();
+        let mut datagrams = Datagrams::new(BATCH);
         for address in ["[::1]:0", "127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0", "[::1]:0"] {
             let (server, client) = pair(address);
             let mut to = server.socket.local_addr().unwrap();
@@ -441,7 +478,7 @@ mod tests {
         let token = ClientToken { peer: gone, local: None, interface: 0 };
         send(&server, std::iter::once((&token, &b"x"[..])));
         client.send_to(b"after", server.socket.local_addr().unwrap()).unwrap();
-        let mut datagrams = Datagrams::new();
+        let mut datagrams = Datagrams::new(BATCH);
         assert_eq!(datagrams.receive(&server).unwrap(), 1);
         assert_eq!(datagrams.iter().count(), 1);
         assert_eq!(datagrams.iter().next().unwrap().1, b"after");

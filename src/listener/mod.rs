@@ -76,6 +76,6 @@ pub struct Context<A = Resolver> {
     pub telemetry: Arc<Telemetry>,
     /// Who may ask; swapped on reload.
     pub access: Arc<ArcSwap<AccessList>>,
-    /// Bounds of TCP; fixed at start.
+    /// Bounds of what clients send; fixed at start.
     pub limits: Arc<Limits>,
 }

@@ -3,11 +3,12 @@
 //! wait for them: their replies leave through [`UdpSink`] from wherever the flight ends.
 
 use super::Answer;
-use super::batch::{BATCH, BatchSocket, Datagrams, Replies, send};
+use super::batch::{BatchSocket, Datagrams, Replies, send};
 use super::bind::Origin;
 use super::intake::{Intake, Taken};
 use crate::clock;
 use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
+use crate::telemetry::bounds::Bound;
 use crate::telemetry::throttle::Throttle;
 use crate::wire::query::ClientTransport;
 use futures_util::FutureExt;
@@ -37,7 +38,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// How long a socket is still read after it left its group: for datagrams that another processor was just delivering.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// Turns that the last reading may take: more datagrams than any receive buffer holds.
+/// Turns that the last reading may take: with batches of 32, more datagrams than any receive buffer holds.
 const LAST_TURNS: usize = 256;
 
 /// A UDP socket as the place where replies go.
@@ -48,9 +49,9 @@ pub(super) struct UdpSink {
 }
 
 impl UdpSink {
-    /// Makes a sink of a bound socket.
-    pub(super) fn new(socket: BatchSocket) -> Self {
-        Self { socket }
+    /// Makes a sink of a bound socket, which sends so many replies by one system call.
+    pub(super) fn new(socket: BatchSocket, batch: usize) -> Self {
+        Self { socket: socket.with_batch(batch) }
     }
 }
 
@@ -86,9 +87,16 @@ struct Scratch {
 }
 
 thread_local! {
-    /// See [`Scratch`]; a thread-local because nix's headers cannot move between threads.
-    static SCRATCH: RefCell<Scratch> =
-        RefCell::new(Scratch { datagrams: Datagrams::new(), replies: Replies::new() });
+    /// See [`Scratch`]; a thread-local because nix's headers cannot move between threads. Made for the first batch: how long
+    /// batches are does not change while the thread lives.
+    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
+}
+
+impl Scratch {
+    /// Allocates the buffers of a batch.
+    fn new(batch: usize) -> Self {
+        Self { datagrams: Datagrams::new(batch), replies: Replies::new(batch) }
+    }
 }
 
 /// One socket of one worker.
@@ -115,7 +123,8 @@ impl<A: Answer> UdpLoop<A> {
     )]
     pub(super) fn new(sink: Arc<UdpSink>, intake: Arc<Intake<A>>, origin: Origin) -> io::Result<Self> {
         let readable = AsyncFd::with_interest(Arc::clone(&sink), Interest::READABLE)?;
-        Ok(Self { readable, sink, intake, misses: Vec::with_capacity(BATCH), origin })
+        let misses = Vec::with_capacity(intake.context.limits.udp_batch);
+        Ok(Self { readable, sink, intake, misses, origin })
     }
 
     /// Answers until `stop`, then what the kernel still has for this socket. `reading` is given back when nothing more is
@@ -222,8 +231,10 @@ fn take_turn<A: Answer>(
     socket: &UdpSink,
     misses: &mut Vec<(A::Pending, Waiter)>,
 ) -> Turn {
+    let batch = intake.context.limits.udp_batch;
     for _ in 0..BATCHES_A_TURN {
         let received = SCRATCH.with_borrow_mut(|scratch| {
+            let scratch = scratch.get_or_insert_with(|| Scratch::new(batch));
             let received = scratch.datagrams.receive(&socket.socket)?;
             answer_batch(intake, sink, scratch, misses);
             report(scratch.replies.flush(&socket.socket));
@@ -235,8 +246,8 @@ fn take_turn<A: Answer>(
             misses.clear();
         }
         match received {
-            Ok(received) if received < BATCH => return Turn::Emptied,
-            Ok(_) => {}
+            Ok(received) if received < batch => return Turn::Emptied,
+            Ok(_) => intake.context.telemetry.bounds().reached(Bound::UdpBatch),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
             Err(error) => {
                 tracing::debug!(%error, "cannot receive");

@@ -266,7 +266,7 @@ impl<A: Answer> Workers<A> {
         let mut ready = Ready { wanted, address, udp: Vec::new(), tcp: Vec::new(), inherited };
         for (worker, udp) in self.workers.iter().zip(udp) {
             let _runtime = worker.handle.enter();
-            let sink = Arc::new(UdpSink::new(udp));
+            let sink = Arc::new(UdpSink::new(udp, worker.intake.context.limits.udp_batch));
             let udp = UdpLoop::new(sink, Arc::clone(&worker.intake), origins.0)
                 .map_err(|error| BindError::new(wanted, ClientTransport::Udp, error))?;
             ready.udp.push(udp);

@@ -12,6 +12,8 @@ pub enum Bound {
     MaxInflightPerClient,
     /// Clients that wait for one answer.
     WaitersPerFlight,
+    /// Datagrams taken by one system call.
+    UdpBatch,
     /// Connections of clients.
     TcpConnections,
     /// Of those, one client's.
@@ -55,11 +57,12 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// All, in the order of their places.
-    pub const ALL: [Self; 23] = [
+    /// All, in the order in which they stand above.
+    pub const ALL: [Self; 24] = [
         Self::MaxInflight,
         Self::MaxInflightPerClient,
         Self::WaitersPerFlight,
+        Self::UdpBatch,
         Self::TcpConnections,
         Self::TcpConnectionsPerClient,
         Self::TcpPipelined,
@@ -88,6 +91,7 @@ impl Bound {
             Self::MaxInflight => "max_inflight",
             Self::MaxInflightPerClient => "max_inflight_per_client",
             Self::WaitersPerFlight => "waiters_per_flight",
+            Self::UdpBatch => "udp_batch",
             Self::TcpConnections => "tcp_connections",
             Self::TcpConnectionsPerClient => "tcp_connections_per_client",
             Self::TcpPipelined => "tcp_pipelined",
@@ -113,7 +117,7 @@ impl Bound {
 
     /// Returns the place in `ALL`.
     fn place(self) -> usize {
-        Self::ALL.iter().position(|other| *other == self).unwrap_or_default()
+        self as usize
     }
 }
 

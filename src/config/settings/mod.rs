@@ -314,6 +314,9 @@ pub enum TlsVersion {
     Tls13,
 }
 
+/// Datagrams of clients in one system call at most: their buffers are on the stack.
+pub const MAX_UDP_BATCH: usize = 32;
+
 /// Every bound of the design, by name. Defaults in `Default`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -323,6 +326,8 @@ pub struct Limits {
     pub max_inflight_per_client: usize,
     /// Clients waiting for one answer.
     pub waiters_per_flight: usize,
+    /// Datagrams of clients that one system call takes or sends; at most [`MAX_UDP_BATCH`].
+    pub udp_batch: usize,
     /// Connections of clients.
     pub tcp_connections: usize,
     /// Share of one client prefix of those.
@@ -368,6 +373,7 @@ impl Default for Limits {
             max_inflight: 4096,
             max_inflight_per_client: 2048,
             waiters_per_flight: 512,
+            udp_batch: MAX_UDP_BATCH,
             tcp_connections: 512,
             tcp_connections_per_client: 16,
             tcp_pipelined: 64,

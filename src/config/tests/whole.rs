@@ -89,6 +89,7 @@ fn every_key_of_the_file_reaches_the_settings() {
         allow = ["192.168.7.1/16", "2001:db8::1"]
         [limits]
         max_inflight = 100
+        udp_batch = 8
         tcp_idle = "20s"
         retry_percent = 0
         hedge_percent = 1
@@ -192,6 +193,7 @@ fn every_key_of_the_file_reaches_the_settings() {
         Limits {
             max_inflight: 100,
             max_inflight_per_client: 100,
+            udp_batch: 8,
             tcp_idle: Duration::from_secs(20),
             retry_percent: 0,
             hedge_percent: 1,
