@@ -83,7 +83,7 @@ struct ServerKey {
     /// How long a dial may take.
     connect: Duration,
     /// Bounds of its pool.
-    bounds: [usize; 4],
+    bounds: [usize; 5],
     /// There are names for which the dates of its certificate may be overlooked.
     has_time_servers: bool,
 }
@@ -397,7 +397,13 @@ impl ServerKey {
             tls: settings.tls.clone(),
             trust,
             connect: settings.timeouts.connect,
-            bounds: [limits.dot_streams, limits.max_connections, limits.pool_queue, limits.plain_sockets],
+            bounds: [
+                limits.dot_streams,
+                limits.max_connections,
+                limits.dials,
+                limits.pool_queue,
+                limits.plain_sockets,
+            ],
             has_time_servers: !settings.time_servers.is_empty(),
         }
     }

@@ -165,6 +165,7 @@ pub const KEYS: &[Key] = &[
     key("limits.tcp_read", Text, "\"5s\"", "reading one whole message from a client may take"),
     key("limits.dot_streams", Integer, "512", "queries waiting on one DNS over TLS connection"),
     key("limits.max_connections", Integer, "2", "connections to one server"),
+    key("limits.dials", Integer, "1", "connections to one server that are being opened at once, 1 to 64"),
     key("limits.pool_queue", Integer, "4096", "queries waiting for a connection to one server"),
     key("limits.plain_sockets", Integer, "256", "UDP sockets open at once to one plain server"),
     key("limits.attempts", Integer, "3", "servers tried for one query"),

@@ -98,6 +98,7 @@ pub(super) fn read_limits(section: &Section<'_>, faults: &mut Faults) -> Limits 
         max_connections: section
             .read("max_connections", faults, |node| values::count(node, 1..=64))
             .unwrap_or(usual.max_connections),
+        dials: section.read("dials", faults, |node| values::count(node, 1..=64)).unwrap_or(usual.dials),
         pool_queue: count("pool_queue", faults, usual.pool_queue),
         plain_sockets: section
             .read("plain_sockets", faults, |node| values::count(node, 1..=16_384))

@@ -32,6 +32,8 @@ pub enum Bound {
     DotStreams,
     /// Connections to one server.
     MaxConnections,
+    /// Connections to one server that are being opened.
+    Dials,
     /// Queries that wait for a connection to one server.
     PoolQueue,
     /// Sockets to one plain UDP server.
@@ -58,7 +60,7 @@ pub enum Bound {
 
 impl Bound {
     /// All, in the order in which they stand above.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::MaxInflight,
         Self::MaxInflightPerClient,
         Self::WaitersPerFlight,
@@ -72,6 +74,7 @@ impl Bound {
         Self::TcpRead,
         Self::DotStreams,
         Self::MaxConnections,
+        Self::Dials,
         Self::PoolQueue,
         Self::PlainSockets,
         Self::QueryTime,
@@ -101,6 +104,7 @@ impl Bound {
             Self::TcpRead => "tcp_read",
             Self::DotStreams => "dot_streams",
             Self::MaxConnections => "max_connections",
+            Self::Dials => "dials",
             Self::PoolQueue => "pool_queue",
             Self::PlainSockets => "plain_sockets",
             Self::QueryTime => "timeouts.query",

@@ -346,6 +346,8 @@ pub struct Limits {
     pub dot_streams: usize,
     /// Connections to one server.
     pub max_connections: usize,
+    /// Connections to one server that are being opened at once.
+    pub dials: usize,
     /// Queries waiting for a connection of one server.
     pub pool_queue: usize,
     /// UDP sockets open at once to one plain server, each for one query.
@@ -383,6 +385,7 @@ impl Default for Limits {
             tcp_read: Duration::from_secs(5),
             dot_streams: 512,
             max_connections: 2,
+            dials: 1,
             pool_queue: 4096,
             plain_sockets: 256,
             attempts: 3,

@@ -7,12 +7,15 @@
 mod tests;
 
 use super::idle::Closer;
-use super::queue::{Nudge, Queue, SWEEP_INTERVAL, Step};
+use super::queue::dials::Room;
+use super::queue::{Nudge, Queue, Step};
 use super::vigil::Pace;
 use super::{Exchange, Handshake, Surroundings, Ticket, Transport, TransportError};
 use crate::clock;
 use crate::telemetry::bounds::{Bound, Bounds};
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::fmt::Debug;
 use std::future::Future;
 use std::net::IpAddr;
@@ -119,7 +122,10 @@ impl<C: Connector> Pool<C> {
             queue: Mutex::default(),
             keeper: Notify::new(),
             queue_limit: around.limits.pool_queue,
-            connection_limit: around.limits.max_connections.max(1),
+            room: Room {
+                connections: around.limits.max_connections.max(1),
+                dials: around.limits.dials.max(1),
+            },
             bounds: Arc::clone(&around.bounds),
         });
         let keeper = Keeper { shared: Arc::clone(&shared), connector, around: around.clone() };
@@ -268,7 +274,7 @@ impl Outlet {
     /// The server does not take this job on this connection, which goes on: once more on another one, or `error` if there can be
     /// none beside it. Then to wait would be in vain.
     pub(crate) fn give_elsewhere(&self, job: Job, error: fn() -> TransportError) {
-        let has_other = self.shared.lock().has_other(self.number, self.shared.connection_limit);
+        let has_other = self.shared.lock().has_other(self.number, self.shared.room.connections);
         if has_other { self.give_back(job) } else { job.ticket.complete(Err(error())) }
     }
 
@@ -286,7 +292,7 @@ impl Outlet {
     /// The connection that was doubted shows that it is there. False when it is to finish its own and close, because another one
     /// has its place.
     pub(crate) fn trust(&self) -> bool {
-        self.shared.lock().trust(self.number, self.shared.connection_limit)
+        self.shared.lock().trust(self.number, self.shared.room.connections)
     }
 
     /// Returns how long answers took on the connections of before.
@@ -336,8 +342,8 @@ struct Shared {
     keeper: Notify,
     /// `limits.pool_queue`.
     queue_limit: usize,
-    /// `limits.max_connections`.
-    connection_limit: usize,
+    /// Bounds of connections and dials.
+    room: Room,
     /// Where it is counted that one of them was reached.
     bounds: Arc<Bounds>,
 }
@@ -361,10 +367,10 @@ impl Shared {
     /// Decides what the keeper does; counts when it may not do what is needed.
     fn next_step(&self, now: Instant) -> (Step, CancellationToken) {
         let mut queue = self.lock();
-        if queue.lacks_connections(self.connection_limit) {
-            self.bounds.reached(Bound::MaxConnections);
+        if let Some(bound) = queue.lacks(self.room, now) {
+            self.bounds.reached(bound);
         }
-        queue.next_step(self.connection_limit, now)
+        queue.next_step(self.room, now)
     }
 
     /// Takes no new job; tells every connection, so that idle ones close.
@@ -395,15 +401,16 @@ struct Keeper<C> {
 impl<C: Connector> Keeper<C> {
     /// Serves the pool until it is drained or the gateway stops.
     async fn run(self) {
+        let mut dials = FuturesUnordered::new();
         loop {
             let now = clock::now();
             self.shared.sweep(now);
             let (step, era) = self.shared.next_step(now);
             match step {
                 Step::StartAfresh => self.connector.forget_network(),
-                Step::Dial => self.dial(&era, now + self.around.connect_timeout).await,
-                Step::Look(at) => self.rest(Some(at)).await,
-                Step::Wait => self.rest(None).await,
+                Step::Dial => dials.push(self.dial(era, now + self.around.connect_timeout)),
+                Step::Look(at) => self.rest(Some(at), &mut dials).await,
+                Step::Wait => self.rest(None, &mut dials).await,
                 Step::End => return,
             }
             if self.around.cancel.is_cancelled() {
@@ -412,8 +419,8 @@ impl<C: Connector> Keeper<C> {
         }
     }
 
-    /// Waits for a wake-up, the time, or the end of the gateway.
-    async fn rest(&self, until: Option<Instant>) {
+    /// Waits for a wake-up, the end of a dial, the time, or the end of the gateway; meanwhile the dials go on.
+    async fn rest(&self, until: Option<Instant>, dials: &mut FuturesUnordered<impl Future<Output = ()>>) {
         let timer = async {
             match until {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -422,26 +429,21 @@ impl<C: Connector> Keeper<C> {
         };
         tokio::select! {
             () = self.shared.keeper.notified() => {}
+            Some(()) = dials.next(), if !dials.is_empty() => {}
             () = timer => {}
             () = self.around.cancel.cancelled() => {}
         }
     }
 
     /// Makes one dial. It goes on when the jobs that asked for it time out: the next ones will want it. It ends with its era.
-    async fn dial(&self, era: &CancellationToken, deadline: Instant) {
+    async fn dial(&self, era: CancellationToken, deadline: Instant) {
         if let Some(address) = self.shared.lock().take_silent() {
             self.connector.silent(address);
         }
-        let mut connect = pin!(self.connector.connect(deadline));
-        let mut give_up = pin!(tokio::time::sleep_until((deadline + DIAL_SLACK).into()));
-        loop {
-            tokio::select! {
-                () = era.cancelled() => return,
-                outcome = &mut connect => return self.dialled(outcome, era),
-                () = &mut give_up => return self.dialled(Err(TransportError::Timeout), era),
-                () = tokio::time::sleep(SWEEP_INTERVAL) => self.shared.sweep(clock::now()),
-                () = self.around.cancel.cancelled() => return,
-            }
+        let connect = self.connector.connect(deadline);
+        let limited = tokio::time::timeout_at((deadline + DIAL_SLACK).into(), connect);
+        if let Some(outcome) = era.run_until_cancelled(limited).await {
+            self.dialled(outcome.unwrap_or(Err(TransportError::Timeout)), &era);
         }
     }
 

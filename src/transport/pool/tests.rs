@@ -4,7 +4,8 @@ use super::super::plain::TcpConnector;
 use super::super::rehearsal::{Door, Log, Peer, PipeDial, answer_to, pipes, settle, surroundings};
 use super::*;
 use crate::config::settings::Limits;
-use crate::transport::queue::{FIRST_PAUSE, LONGEST_PAUSE};
+use crate::transport::queue::{FIRST_PAUSE, LONGEST_PAUSE, SWEEP_INTERVAL};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::DuplexStream;
 
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -59,6 +60,44 @@ impl Connector for Never {
     type Connection = <TcpConnector<PipeDial> as Connector>::Connection;
     async fn connect(&self, _by: Instant) -> Result<(Self::Connection, Handshake), TransportError> {
         std::future::pending().await
+    }
+    fn forget_network(&self) {}
+    fn silent(&self, _address: IpAddr) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slow_dial_gets_another_one_within_the_bound() {
+    for (dials, connections, begun, reached) in [(1, 4, 1, true), (2, 4, 2, true), (3, 2, 2, false)] {
+        let limits = Limits { dials, max_connections: connections, ..Limits::default() };
+        let around = surroundings(limits);
+        let (dialled, counting) = counting();
+        let pool = Pool::new(counting, &around);
+        let log = Log::new();
+        log.ask(&pool, 0, "a.example", PATIENCE);
+        settle().await;
+        assert_eq!(dialled.load(Ordering::Relaxed), 1, "the first at once");
+        tokio::time::sleep(Duration::from_millis(1_600)).await;
+        assert_eq!(dialled.load(Ordering::Relaxed), begun, "{dials} dials");
+        assert_eq!(around.bounds.count(Bound::Dials) > 0, reached, "{dials} dials");
+        assert!(!log.has(0), "a dial that goes on is waited for");
+    }
+}
+
+/// A connector whose dials never end, and how many there were.
+fn counting() -> (Arc<AtomicUsize>, Counting) {
+    let dialled = Arc::<AtomicUsize>::default();
+    (Arc::clone(&dialled), Counting(dialled))
+}
+
+/// Counts dials, which never end.
+#[derive(Debug)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Connector for Counting {
+    type Connection = <TcpConnector<PipeDial> as Connector>::Connection;
+    async fn connect(&self, by: Instant) -> Result<(Self::Connection, Handshake), TransportError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Never.connect(by).await
     }
     fn forget_network(&self) {}
     fn silent(&self, _address: IpAddr) {}

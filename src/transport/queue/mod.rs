@@ -4,6 +4,7 @@
 //! A job waits in the queue until a connection with room takes it. When every connection is full, or none is open, it is
 //! *stuck*, and the keeper is called: it dials if it may, and lets jobs time out.
 
+pub(super) mod dials;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use super::phase::{Open, Phase};
 use super::pool::Job;
 use super::vigil::Pace;
 use super::{Handshake, TransportError};
+use crate::telemetry::bounds::Bound;
+use dials::{Dials, Pause, Room};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::task::Waker;
@@ -50,8 +53,8 @@ pub(super) struct Queue {
     connections: Vec<Open>,
     /// Number of the latest connection.
     opened: u64,
-    /// A dial is under way.
-    dialling: bool,
+    /// The dials under way.
+    dials: Dials,
     /// A connection is wanted though no job waits.
     warm: bool,
     /// The keeper has a timer running and needs no waking for jobs that wait.
@@ -62,8 +65,6 @@ pub(super) struct Queue {
     over: bool,
     /// Dials that failed, and connections that ended without an answer, since the last answer.
     failures: u32,
-    /// When the dial under way began.
-    dialled_at: Option<Instant>,
     /// No dial before its end.
     pause: Option<Pause>,
     /// What the last good dial showed.
@@ -89,15 +90,6 @@ struct Again {
     job: Job,
     /// The latest connection when the job came back.
     after: u64,
-}
-
-/// The time after a failure in which nothing is dialled.
-#[derive(Debug)]
-struct Pause {
-    /// When it ends.
-    until: Instant,
-    /// What jobs are told meanwhile.
-    error: TransportError,
 }
 
 /// What the keeper does next.
@@ -134,7 +126,7 @@ impl Queue {
             return Some(TransportError::Overloaded);
         }
         let pause = self.pause.as_ref()?;
-        let hopeless = !self.dialling && !self.connections.iter().any(Open::is_open);
+        let hopeless = self.dials.under_way() == 0 && !self.connections.iter().any(Open::is_open);
         (hopeless && now() < pause.until).then(|| pause.error.clone())
     }
 
@@ -211,7 +203,7 @@ impl Queue {
     /// Takes a doubted connection back, or retires it when others have its place. False for one that takes no more jobs.
     pub(super) fn trust(&mut self, number: u64, connection_limit: usize) -> bool {
         let open = self.connections.iter().filter(|connection| connection.is_open()).count();
-        let has_place = open + usize::from(self.dialling) < connection_limit;
+        let has_place = open + self.dials.under_way() < connection_limit;
         let Some(connection) = self.connection(number) else { return false };
         if matches!(connection.phase, Phase::Doubted) {
             connection.phase = if has_place { Phase::Busy } else { Phase::Retired };
@@ -231,7 +223,7 @@ impl Queue {
 
     /// Wants a connection though no job waits, unless there is one or soon will be.
     pub(super) fn warm(&mut self) {
-        let served = self.dialling || self.connections.iter().any(Open::is_open);
+        let served = self.dials.under_way() > 0 || self.connections.iter().any(Open::is_open);
         self.warm = !served && !self.draining;
     }
 
@@ -264,7 +256,7 @@ impl Queue {
             connection.phase = Phase::Retired;
         }
         self.afresh = true;
-        self.dialling = false;
+        self.dials.forget();
         self.watching = false;
         self.failures = 0;
         self.pause = None;
@@ -295,10 +287,17 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// True when a job waits and no further connection may be opened for it.
-    pub(super) fn lacks_connections(&self, connection_limit: usize) -> bool {
+    /// Returns the bound for which a job waits: there may be no further connection, or no further dial beside slow ones.
+    pub(super) fn lacks(&self, room: Room, now: Instant) -> Option<Bound> {
+        if !self.is_stuck() {
+            return None;
+        }
         let open = self.connections.iter().filter(|connection| connection.is_open()).count();
-        open >= connection_limit && self.is_stuck()
+        if open >= room.connections {
+            return Some(Bound::MaxConnections);
+        }
+        let waits = self.dials.under_way() >= room.dials && self.dials.are_slow(now);
+        waits.then_some(Bound::Dials)
     }
 
     /// Returns what the last good dial showed.
@@ -380,12 +379,12 @@ impl Queue {
     }
 
     /// Decides what the keeper does, and takes note of it; with the era that a dial belongs to.
-    pub(super) fn next_step(&mut self, connection_limit: usize, now: Instant) -> (Step, CancellationToken) {
-        (self.step(connection_limit, now), self.era.clone())
+    pub(super) fn next_step(&mut self, room: Room, now: Instant) -> (Step, CancellationToken) {
+        (self.step(room, now), self.era.clone())
     }
 
     /// Does what `next_step` says.
-    fn step(&mut self, connection_limit: usize, now: Instant) -> Step {
+    fn step(&mut self, room: Room, now: Instant) -> Step {
         if std::mem::take(&mut self.afresh) {
             return Step::StartAfresh;
         }
@@ -396,15 +395,17 @@ impl Queue {
         }
         let stuck = self.is_stuck();
         let open = self.connections.iter().filter(|connection| connection.is_open()).count();
+        let dials = self.dials.under_way();
         // Connections that finish their own end by the deadlines of their queries; until then they count for half.
-        let may_open = open < connection_limit && self.connections.len() < connection_limit * 2;
-        let wanted = may_open && (stuck || (self.warm && open == 0));
+        let has_place =
+            open + dials < room.connections && self.connections.len() + dials < room.connections * 2;
+        let may_dial = has_place && self.dials.may_begin(room.dials, now);
+        let wanted = may_dial && (stuck || (self.warm && open + dials == 0));
         let paused_until = self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now);
         self.watching = stuck || wanted;
         match (wanted, paused_until) {
             (true, None) => {
-                self.dialling = true;
-                self.dialled_at = Some(now);
+                self.dials.begin(now);
                 Step::Dial
             }
             (true, Some(until)) => Step::Look(until.min(now + SWEEP_INTERVAL)),
@@ -435,8 +436,7 @@ impl Queue {
 
     /// Enters a new connection and returns its number.
     pub(super) fn connected(&mut self, handshake: Handshake) -> u64 {
-        self.dialling = false;
-        self.dialled_at = None;
+        self.dials.end();
         self.warm = false;
         self.pause = None;
         match (handshake.tls_version, handshake.resumed) {
@@ -453,16 +453,14 @@ impl Queue {
 
     /// Counts a failure and begins a pause; returns the jobs that cannot be served now.
     pub(super) fn failed(&mut self, error: &TransportError, now: Instant) -> Vec<Job> {
-        self.dialling = false;
+        let begun = self.dials.end();
         self.warm = false;
         self.failures = self.failures.saturating_add(1);
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
-        let jittered = pause.mul_f64(0.75 + fastrand::f64() / 4.0);
-        // A dial into a black hole has been a pause itself.
-        let begun = self.dialled_at.take().unwrap_or(now);
-        let until = (begun + jittered).max(now + FIRST_PAUSE.mul_f64(0.75));
-        self.pause = Some(Pause { until, error: error.clone() });
+        // Another one may still bring what is waited for.
+        if self.dials.under_way() > 0 {
+            return Vec::new();
+        }
+        self.pause = Some(Pause::after(self.failures, begun.unwrap_or(now), now, error));
         let mut doomed: Vec<Job> = self.take_again().collect();
         if !self.connections.iter().any(Open::is_open) {
             doomed.extend(self.waiting.drain(..));
@@ -485,7 +483,7 @@ impl Queue {
         if !connection.gave_back || connection.answered || connection.abandoned {
             return Vec::new();
         }
-        if self.failures == 0 || self.dialling {
+        if self.failures == 0 || self.dials.under_way() > 0 {
             self.failures = self.failures.saturating_add(1);
             return Vec::new();
         }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 const LIMIT: usize = 2;
+const ROOM: Room = Room { connections: LIMIT, dials: 1 };
 
 fn job(log: &Arc<Log>, id: u64, deadline: Instant) -> Job {
     Job {
@@ -51,7 +52,7 @@ fn the_time_that_a_dial_took_is_part_of_its_pause() {
     }
     queue.pause = None;
     queue.warm = true;
-    assert!(matches!(queue.next_step(LIMIT, begun).0, Step::Dial));
+    assert!(matches!(queue.next_step(ROOM, begun).0, Step::Dial));
     let timed_out = begun + Duration::from_secs(2);
     queue.failed(&TransportError::Timeout, timed_out);
     let until = queue.pause.as_ref().unwrap().until;
@@ -68,10 +69,10 @@ fn a_retired_connection_lets_the_keeper_dial_at_once() {
         assert!(!queue.park(number, 0, Waker::noop()).keeper);
     }
     assert!(queue.push(job(&log, 0, now + SWEEP_INTERVAL)).keeper);
-    assert!(matches!(queue.next_step(LIMIT, now).0, Step::Look(_)));
+    assert!(matches!(queue.next_step(ROOM, now).0, Step::Look(_)));
     assert!(!queue.push(job(&log, 1, now + SWEEP_INTERVAL)).keeper);
     assert!(queue.retire(1).keeper);
-    assert!(matches!(queue.next_step(LIMIT, now).0, Step::Dial));
+    assert!(matches!(queue.next_step(ROOM, now).0, Step::Dial));
 }
 
 /// What happens to a queue; the number picks a connection.
@@ -197,16 +198,16 @@ impl Model {
     }
 
     fn keeper_wakes(&mut self) {
-        if !self.queue.dialling {
+        {
             self.keeper_called = false;
             drop(self.queue.expired(self.now));
-            let _ = self.queue.next_step(LIMIT, self.now);
+            let _ = self.queue.next_step(ROOM, self.now);
         }
     }
 
     /// Ends a dial; the keeper looks again after each.
     fn dial_ends(&mut self, well: bool) {
-        if !self.queue.dialling {
+        if self.queue.dials.under_way() == 0 {
             return;
         }
         self.keeper_called = true;
@@ -251,7 +252,7 @@ proptest! {
         for event in events {
             model.apply(&event);
             let queue = &model.queue;
-            let seen_to = model.keeper_called || queue.watching || queue.dialling;
+            let seen_to = model.keeper_called || queue.watching;
             prop_assert!(!queue.is_stuck() || seen_to, "stuck and nobody knows after {event:?}");
             let hungry = queue.connections.iter().any(|c| matches!(c.phase, Phase::Hungry(_)));
             let busy = queue.connections.iter().any(|c| matches!(c.phase, Phase::Busy));
