@@ -194,7 +194,7 @@ fn every_page_is_among_the_texts() {
     }
 }
 
-/// A name in code on the page of threats, if it looks like that of a test: words, and no key among them.
+/// A name in code on a page, if it looks like that of a test: words, and no key among them.
 fn tests_named(text: &str) -> impl Iterator<Item = &str> {
     let code = text.split('`').skip(1).step_by(2);
     code.filter(|word| {
@@ -227,6 +227,29 @@ fn every_test_that_the_threat_model_names_exists() {
         assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}");
     }
     assert!(tests_named(&page).count() > 50);
+}
+
+#[test]
+fn every_bound_names_a_test_that_exists() {
+    let page = read("docs/architecture.md").unwrap();
+    let sources = ["src", "tests"].map(|folder| sources(&root().join(folder)).unwrap()).concat();
+    let mut bounds = 0;
+    for cells in page.lines().skip_while(|line| *line != "## Bounds").skip(1) {
+        if cells.starts_with("## ") {
+            break;
+        }
+        let cells: Vec<&str> = cells.trim_matches('|').split('|').collect();
+        let [bound, _, _, _, tests] = cells[..] else { continue };
+        if !bound.trim().starts_with('`') {
+            continue;
+        }
+        bounds += 1;
+        assert!(tests_named(tests).next().is_some(), "{bound} has no test");
+        for name in tests_named(tests) {
+            assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}");
+        }
+    }
+    assert!(bounds >= Bound::ALL.len(), "only {bounds} rows");
 }
 
 #[test]

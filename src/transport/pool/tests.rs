@@ -149,7 +149,7 @@ async fn a_full_queue_turns_queries_away_at_once() {
         stage.ask(id, PATIENCE);
     }
     assert!(matches!(stage.error(4).await, TransportError::Overloaded));
-    assert_eq!(stage.pool.shared.bounds.count(Bound::PoolQueue), 1);
+    assert_eq!((stage.pool.shared.bounds.count(Bound::PoolQueue), stage.pool.waiting()), (1, 3));
     server.write(&[answer_to(&first)]).await;
     for _ in 1..=3 {
         serve(&mut server).await;
