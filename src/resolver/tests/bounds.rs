@@ -29,6 +29,20 @@ fn queries_beyond_the_places_are_told_so_and_hits_go_on() {
 }
 
 #[test]
+fn of_flights_that_have_ended_only_so_many_are_still_learnt_from() {
+    const KEPT: u32 = 4096;
+    let (silent, spare) = (fake::silent(), answering(60));
+    let places = "[limits]\nmax_inflight = 10000\nmax_inflight_per_client = 10000\nretry_percent = 100";
+    let mut rig = Rig::with(&[("silent", &silent), ("spare", &spare)], places);
+    (0..KEPT + 4).for_each(|number| rig.ask(&format!("{number}.example")));
+    assert_eq!(rig.server(0).snapshot(rig.now).in_flight, KEPT + 4);
+    rig.pass(Duration::from_millis(1_100));
+    let good = rig.heard().iter().filter(|heard| heard.rcode == Rcode::NOERROR).count();
+    assert_eq!(good, silent.queries().len(), "all were answered by the other one");
+    assert_eq!(rig.server(0).snapshot(rig.now).in_flight, KEPT, "the rest is not waited for");
+}
+
+#[test]
 fn stopping_replies_to_all_who_wait() {
     let server = fake::silent();
     let mut rig = Rig::new(&[("a", &server)]);

@@ -83,6 +83,46 @@ async fn what_waits_for_a_slow_dial_gets_another_one_within_the_bound() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_further_dial_that_succeeds_serves_what_waits_for_the_first() {
+    let limits = Limits { dials: 2, max_connections: 2, ..Limits::default() };
+    let (dial, mut door) = pipes();
+    let first_hangs = FirstHangs { hung: AtomicUsize::new(0), then: TcpConnector { dial, streams: 8 } };
+    let pool = Pool::new(first_hangs, &surroundings(limits));
+    let log = Log::new();
+    log.ask(&pool, 0, "a.example", PATIENCE);
+    let begun = clock::now();
+    let mut server = Peer::new(door.accept().await);
+    serve(&mut server).await;
+    assert!(log.outcome(0).await.is_ok());
+    assert!(clock::now() - begun < SWEEP_INTERVAL * 2);
+    // The first one fails at its deadline, which changes nothing.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    log.ask(&pool, 1, "a.example", PATIENCE);
+    serve(&mut server).await;
+    assert!(log.outcome(1).await.is_ok());
+    assert_eq!((door.dials(), pool.connections()), (1, 1));
+}
+
+/// Its first dial never ends.
+#[derive(Debug)]
+struct FirstHangs {
+    hung: AtomicUsize,
+    then: TcpConnector<PipeDial>,
+}
+
+impl Connector for FirstHangs {
+    type Connection = <TcpConnector<PipeDial> as Connector>::Connection;
+    async fn connect(&self, by: Instant) -> Result<(Self::Connection, Handshake), TransportError> {
+        if self.hung.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Never.connect(by).await;
+        }
+        self.then.connect(by).await
+    }
+    fn forget_network(&self) {}
+    fn silent(&self, _address: IpAddr) {}
+}
+
 /// A connector whose dials never end, and how many there were.
 fn counting() -> (Arc<AtomicUsize>, Counting) {
     let dialled = Arc::<AtomicUsize>::default();
