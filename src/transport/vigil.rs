@@ -132,6 +132,10 @@ impl Vigil {
     pub(super) fn answered(&mut self, latency: Duration) {
         self.pace.enter(latency);
         self.has_ponged = false;
+        if matches!(self.stage, Stage::Asked { .. }) {
+            // What was waited for has come, and is not the answer to the question.
+            self.stage = Stage::Trusted;
+        }
     }
 
     /// Forgets the silence: it says nothing about the connection.
@@ -242,6 +246,17 @@ mod tests {
         assert_eq!(vigil.check(at(1465)), Suspicion::Doubt);
         assert!(vigil.heard(0, at(1500)), "it was doubted");
         assert!(!vigil.is_silent());
+    }
+
+    #[test]
+    fn an_answer_is_no_answer_to_the_question_and_the_next_silence_is_asked_into_as_soon_as_ever() {
+        let (mut vigil, at) = paced(&[20; 20]);
+        vigil.expect(at(0));
+        assert_eq!(vigil.check(at(225)), Suspicion::Ask);
+        vigil.answered(Duration::from_millis(20));
+        assert!(!vigil.heard(0, at(230)) && !vigil.is_suspect());
+        vigil.expect(at(1000));
+        assert_eq!(vigil.look_at(), Some(at(1225)));
     }
 
     #[test]
