@@ -38,8 +38,13 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// How long a socket is still read after it left its group: for datagrams that another processor was just delivering.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// Turns that the last reading may take: with batches of 32, more datagrams than any receive buffer holds.
-const LAST_TURNS: usize = 256;
+/// Datagrams that the last reading may take at least: more than any receive buffer holds.
+const LAST_DATAGRAMS: usize = 65_536;
+
+/// Returns the turns that the last reading may take, by batches of this length.
+const fn last_turns(batch: usize) -> usize {
+    LAST_DATAGRAMS.div_ceil(batch * BATCHES_A_TURN)
+}
 
 /// A UDP socket as the place where replies go.
 #[derive(Debug)]
@@ -189,7 +194,7 @@ impl<A: Answer> UdpLoop<A> {
         if self.origin == Origin::Inherited {
             return;
         }
-        for _ in 0..LAST_TURNS {
+        for _ in 0..last_turns(self.intake.context.limits.udp_batch) {
             let turn = take_turn(&self.intake, &self.sink, self.readable.get_ref(), &mut self.misses);
             if matches!(turn, Turn::Emptied) {
                 return;
@@ -287,5 +292,18 @@ fn waiter(sink: &Arc<dyn ReplySink>, client: &ClientToken, query: &[u8], receive
         transport: ClientTransport::Udp,
         query: query.into(),
         received,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_reading_takes_as_many_datagrams_however_short_a_batch_is() {
+        assert_eq!([32, 16, 1].map(last_turns), [256, 512, 8192]);
+        for batch in 1..=32 {
+            assert!(last_turns(batch) * batch * BATCHES_A_TURN >= LAST_DATAGRAMS, "{batch}");
+        }
     }
 }
