@@ -67,7 +67,9 @@ impl Connector for Never {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_slow_dial_gets_another_one_within_the_bound() {
-    for (dials, connections, begun, reached) in [(1, 4, 1, true), (2, 4, 2, true), (3, 2, 2, false)] {
+    for (dials, connections, begun, reached) in
+        [(1, 4, 1, true), (2, 4, 2, true), (3, 2, 2, false), (1, 1, 1, false)]
+    {
         let limits = Limits { dials, max_connections: connections, ..Limits::default() };
         let around = surroundings(limits);
         let (dialled, counting) = counting();
@@ -79,6 +81,7 @@ async fn what_waits_for_a_slow_dial_gets_another_one_within_the_bound() {
         tokio::time::sleep(Duration::from_millis(1_600)).await;
         assert_eq!(dialled.load(Ordering::Relaxed), begun, "{dials} dials");
         assert_eq!(around.bounds.count(Bound::Dials) > 0, reached, "{dials} dials");
+        assert_eq!(around.bounds.count(Bound::MaxConnections) > 0, !reached, "{dials} dials");
         assert!(!log.has(0), "a dial that goes on is waited for");
     }
 }

@@ -293,11 +293,12 @@ impl Queue {
             return None;
         }
         let open = self.connections.iter().filter(|connection| connection.is_open()).count();
-        if open >= room.connections {
+        let (dials, are_slow) = (self.dials.under_way(), self.dials.are_slow(now));
+        // Those that are being opened take their places: more dials would be of no use then.
+        if open >= room.connections || (are_slow && open + dials >= room.connections) {
             return Some(Bound::MaxConnections);
         }
-        let waits = self.dials.under_way() >= room.dials && self.dials.are_slow(now);
-        waits.then_some(Bound::Dials)
+        (are_slow && dials >= room.dials).then_some(Bound::Dials)
     }
 
     /// Returns what the last good dial showed.
