@@ -21,8 +21,8 @@ fn main() {
     if packs_relocations() {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
-    println!("cargo:rerun-if-changed={LAYOUT}");
     if has_layout() {
+        println!("cargo:rerun-if-changed={LAYOUT}");
         let root = variable("CARGO_MANIFEST_DIR");
         println!("cargo:rustc-link-arg-bins=-T{root}/{LAYOUT}");
     }
@@ -37,7 +37,11 @@ fn has_layout() -> bool {
     let is_fast = matches!(variable("OPT_LEVEL").as_str(), "2" | "3");
     let is_usual_linker =
         variable("RUSTC_LINKER").is_empty() && !variable("CARGO_ENCODED_RUSTFLAGS").contains("link");
-    is_fast && is_usual_linker && is_native() && variable("CARGO_CFG_TARGET_ARCH") == "x86_64"
+    is_fast
+        && is_usual_linker
+        && Path::new(LAYOUT).exists()
+        && is_native()
+        && variable("CARGO_CFG_TARGET_ARCH") == "x86_64"
 }
 
 /// Returns what cargo says; nothing where it says nothing.

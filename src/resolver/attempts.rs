@@ -6,7 +6,7 @@ use super::failure::{Cause, Failure};
 use super::flight::{Flight, Hedge, MAX_ATTEMPTS, Sent, SentState};
 use super::flights::{FlightId, Flights, GENERATION_MASK};
 use super::inbox::Completion;
-use super::snapshot::Snapshot;
+use super::snapshot::{GroupEntry, Snapshot};
 use crate::cache::Provenance;
 use crate::config::settings::Endpoint;
 use crate::config::settings::dnstap::MessageKind;
@@ -33,7 +33,16 @@ pub(super) enum Reason {
     NoResult,
     /// Nearly all answers of the first server come sooner.
     Slow,
+    /// All servers had their turn, and the path lost the connections.
+    Again,
 }
+
+/// Before a server is asked again that had its turn: a pool that could not connect pauses as long after its first failure
+/// (`transport::queue`). Between three quarters and five quarters of it, at random.
+const SECOND_TURN: Duration = Duration::from_millis(150);
+
+/// What fails sooner was refused or closed by somebody, and not lost.
+const LOSS_TAKES: Duration = Duration::from_millis(250);
 
 /// An attempt whose completion has come.
 pub(super) struct Attempt {
@@ -71,7 +80,7 @@ impl Flights {
         flight.hedge = match reason {
             Reason::Slow => Hedge::Made(number),
             Reason::Unanswered if number == 0 => flight.planned_hedge(waits.hedge, now),
-            Reason::Unanswered | Reason::NoResult => Hedge::Not,
+            Reason::Unanswered | Reason::NoResult | Reason::Again => Hedge::Not,
         };
         if reason == Reason::Slow {
             upstream.counters().hedged();
@@ -96,6 +105,9 @@ impl Flights {
         if self.overlook_dates(slot, now) || !is_over {
             return;
         }
+        if self.flight_mut(slot).is_some_and(|flight| flight.plans_second_turn(now)) {
+            return self.schedule(slot);
+        }
         if let Some(ending) = self.flight_mut(slot).map(Flight::last_resort) {
             self.end(slot, ending, now);
         }
@@ -118,6 +130,10 @@ impl Flights {
         if impatient {
             self.reached(Bound::AttemptTime);
             self.attempt(slot, Reason::Unanswered, now);
+        }
+        let is_due = |flight: &mut Flight| flight.again_at.take_if(|at| *at <= now).is_some();
+        if self.flight_mut(slot).is_some_and(is_due) {
+            self.attempt(slot, Reason::Again, now);
         }
         self.hedge(slot, now);
     }
@@ -169,6 +185,9 @@ impl Flights {
         attempt.learn_failure(&error, now);
         if let Some(flight) = self.flight_mut(slot) {
             flight.note_failure(attempt, &error, now);
+            if let (TransportError::ConnectTimeout { .. }, Some(entry)) = (&error, flight.entry()) {
+                flight.attempts.unheard(&entry.group, now);
+            }
             if !attempt.late {
                 flight.causes.push((attempt.server, Cause::Transport(error)));
             }
@@ -345,7 +364,31 @@ impl Flight {
             Reason::Unanswered => self.attempts.next(group, now),
             Reason::NoResult => self.attempts.next_after_rcode(group, now),
             Reason::Slow => self.attempts.next_for_hedge(group, now),
+            Reason::Again => self.attempts.next_again(group, now),
         }
+    }
+
+    /// Plans to ask a server again that had its turn, and again when there is no retry left then; false when that is not worth it: something else than the path is to blame,
+    /// no server is up, nobody waits, or the attempts of a query are used up.
+    fn plans_second_turn(&mut self, now: Instant) -> bool {
+        let lost = |(_, cause): &(usize, Cause)| {
+            matches!(
+                cause,
+                Cause::TimedOut
+                    | Cause::NotConnected
+                    | Cause::Transport(TransportError::Closed | TransportError::ConnectTimeout { .. })
+            )
+        };
+        let is_slow = now.saturating_duration_since(self.started) >= LOSS_TAKES;
+        let is_worth_it =
+            is_slow && self.fallback.is_none() && !self.is_refresh && self.causes.iter().any(lost);
+        let at = now + SECOND_TURN.mul_f64(0.75 + fastrand::f64() / 2.0);
+        let may = |entry: &GroupEntry| self.attempts.may_ask_again(&entry.group);
+        if !is_worth_it || at >= self.deadline || !self.entry().is_some_and(may) {
+            return false;
+        }
+        self.again_at = Some(at);
+        true
     }
 
     /// Notes whose time is up; true when another server may be asked for it, which is not so while a hedge has time left. At

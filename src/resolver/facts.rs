@@ -23,6 +23,7 @@ impl Flight {
             Reason::Unanswered => AttemptReason::Unanswered,
             Reason::NoResult => AttemptReason::NoResult,
             Reason::Slow => AttemptReason::Slow,
+            Reason::Again => AttemptReason::Again,
         };
         facts.asked(Arc::clone(upstream.spec()), reason, now);
     }

@@ -6,6 +6,7 @@
 //!                         |--slower than nearly all answers--> hedge: the next server is asked as well
 //!                         |  \--attempt failed or timed out--> next attempt, else waiting for late answers
 //!                         |--1.8 s, stale answer at hand--> waiters have it, the flight goes on
+//!                         |--connections lost under all attempts--> one server again, after a pause
 //!                         \--deadline, or nothing left to try--> ended (passed-on answer, stale, SERVFAIL)
 //! ```
 
@@ -57,6 +58,8 @@ pub(super) struct Flight {
     pub(super) sent: Vec<Sent>,
     /// Whether a second server is asked because the first is slow.
     pub(super) hedge: Hedge,
+    /// When a server is asked again that had its turn.
+    pub(super) again_at: Option<Instant>,
     /// Why attempts failed, by place of the server in its group.
     pub(super) causes: Vec<(usize, Cause)>,
     /// The first answer that is passed on when no better one comes (SERVFAIL, REFUSED, NOTIMP).
@@ -170,7 +173,7 @@ impl Flight {
 
     /// Returns when something happens to it if no completion comes.
     pub(super) fn next_at(&self) -> Instant {
-        let times = [self.patience_ends_at(), self.stale_at(), self.hedge_at()];
+        let times = [self.patience_ends_at(), self.stale_at(), self.hedge_at(), self.again_at];
         times.into_iter().flatten().fold(self.deadline, Instant::min)
     }
 

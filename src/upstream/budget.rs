@@ -24,12 +24,20 @@ pub struct RetryBudget {
     queries: Tally,
     /// Retries made.
     retries: Tally,
+    /// Attempts that no server heard of.
+    unheard: Tally,
 }
 
 impl RetryBudget {
     /// Makes an unused one.
     pub fn new(percent: u32, start: Instant) -> Self {
-        Self { percent: u64::from(percent), start, queries: Tally::default(), retries: Tally::default() }
+        Self {
+            percent: u64::from(percent),
+            start,
+            queries: Tally::default(),
+            retries: Tally::default(),
+            unheard: Tally::default(),
+        }
     }
 
     /// Counts a query.
@@ -42,10 +50,17 @@ impl RetryBudget {
         self.retries.count(self.second(now));
     }
 
+    /// Counts an attempt that no server heard of, because no connection could be opened in time: the retry in its place is no
+    /// more than the server was to have.
+    pub fn unheard(&self, now: Instant) {
+        self.unheard.count(self.second(now));
+    }
+
     /// Counts a retry if there may be one; false if not.
     pub fn withdraw(&self, now: Instant) -> bool {
         let second = self.second(now);
-        let allowed = (self.queries.sum(second) * self.percent / 100).max(RETRIES_ALWAYS);
+        let share = (self.queries.sum(second) * self.percent / 100).max(RETRIES_ALWAYS);
+        let allowed = share + self.unheard.sum(second);
         if self.retries.sum(second) >= allowed {
             return false;
         }
@@ -143,6 +158,16 @@ mod tests {
 
     fn retries(budget: &RetryBudget, now: Instant) -> u64 {
         (0..100_000).take_while(|_| budget.withdraw(now)).count() as u64
+    }
+
+    #[test]
+    fn an_attempt_that_nobody_heard_costs_no_retry() {
+        let start = crate::clock::now();
+        let budget = RetryBudget::new(20, start);
+        (0..100).for_each(|_| assert!(budget.withdraw(start)));
+        assert!(!budget.withdraw(start));
+        budget.unheard(start);
+        assert!(budget.withdraw(start) && !budget.withdraw(start));
     }
 
     #[test]

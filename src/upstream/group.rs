@@ -141,6 +141,34 @@ impl Attempts {
         self.next(group, now)
     }
 
+    /// Counts that no server heard of an attempt of the query.
+    pub fn unheard(&self, group: &Group, now: Instant) {
+        group.budget.unheard(now);
+    }
+
+    /// Returns true when a server that was asked may be asked once more because the path lost the connections: one that is up,
+    /// within the attempts of a query.
+    pub fn may_ask_again(&self, group: &Group) -> bool {
+        self.made < group.attempts && group.any_up()
+    }
+
+    /// Returns the server to ask once more: one with a connection, else one that is up. Within the budget of retries.
+    pub fn next_again(&mut self, group: &Group, now: Instant) -> Option<usize> {
+        let find =
+            |wanted: fn(&Upstream) -> bool| group.upstreams.iter().position(|upstream| wanted(upstream));
+        let member = find(|upstream| upstream.is_up() && upstream.transport().connections() > 0)
+            .or_else(|| find(Upstream::is_up))?;
+        if !self.may_ask_again(group) {
+            return None;
+        }
+        if !group.budget.withdraw(now) {
+            group.bounds.reached(Bound::RetryPercent);
+            return None;
+        }
+        self.made += 1;
+        Some(member)
+    }
+
     /// Returns how many servers were asked.
     pub fn made(&self) -> usize {
         usize::from(self.made)
@@ -245,6 +273,24 @@ mod tests {
         assert_eq!(attempts.next(&group, now), Some(1));
         assert_eq!(attempts.next_after_rcode(&group, now), None);
         assert_eq!(attempts.next(&group, now), Some(2));
+    }
+
+    #[test]
+    fn a_server_that_is_up_is_asked_again_within_attempts_and_budget() {
+        let now = crate::clock::now();
+        let group = group(2);
+        let mut attempts = Attempts::start(&group, 1, now);
+        assert_eq!(all(&mut attempts, &group, now), [0, 1]);
+        take_down(&group.upstreams[0], now);
+        assert!(attempts.may_ask_again(&group));
+        (0..99).for_each(|_| group.budget.charge(now));
+        assert_eq!(attempts.next_again(&group, now), None, "no retry is left");
+        attempts.unheard(&group, now);
+        assert_eq!(attempts.next_again(&group, now), Some(1), "the other is down");
+        assert_eq!((attempts.made(), attempts.may_ask_again(&group)), (3, false));
+        let mut attempts = Attempts::start(&group, 1, now);
+        take_down(&group.upstreams[1], now);
+        assert!(!attempts.may_ask_again(&group) && attempts.next_again(&group, now).is_none());
     }
 
     #[test]

@@ -262,6 +262,7 @@ impl Flights {
             attempts,
             sent: Vec::with_capacity(2),
             hedge: Hedge::Not,
+            again_at: None,
             causes: Vec::new(),
             fallback: None,
             started: now,

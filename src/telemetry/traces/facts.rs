@@ -80,6 +80,8 @@ pub enum AttemptReason {
     NoResult,
     /// Another server is slower than it usually is: a hedge.
     Slow,
+    /// All had their turn, and the path lost the connections.
+    Again,
 }
 
 /// How an attempt ended.

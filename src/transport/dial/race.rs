@@ -15,8 +15,13 @@ use std::time::{Duration, Instant};
 /// RFC 8305 §5: Connection Attempt Delay.
 const STAGGER: Duration = Duration::from_millis(250);
 
+/// When all is silent so long after the last target began, the first one gets another attempt beside: TCP repeats a lost SYN after
+/// a second only (RFC 6298 §2), and few paths take so long.
+const REPEAT: Duration = Duration::from_millis(400);
+
 /// Tries the targets in order, the next one as soon as the one before has failed or `STAGGER` has passed; the first
-/// success wins and the others are dropped. `more` is awaited once none is left to begin with, and brings further ones.
+/// success wins and the others are dropped. `more` is awaited once none is left to begin with, and brings further ones. The first
+/// target is tried once more when nothing has come of any.
 /// Cancel safe.
 pub(super) async fn race<S, C, F>(
     targets: &[SocketAddr],
@@ -32,6 +37,7 @@ where
     let mut attempts = FuturesUnordered::new();
     let mut waiting = VecDeque::from(targets.to_vec());
     let (mut more, mut is_more) = (pin!(more), true);
+    let mut repeat = targets.first().copied();
     let mut latest = None;
     let mut failure = None;
     loop {
@@ -53,6 +59,7 @@ where
                 waiting.extend(found);
             }
             () = tokio::time::sleep(STAGGER), if !waiting.is_empty() => {}
+            () = tokio::time::sleep(REPEAT), if waiting.is_empty() && repeat.is_some() => waiting.extend(repeat.take()),
             () = tokio::time::sleep_until(deadline.into()) => {
                 let waited = clock::now().saturating_duration_since(started);
                 return Err(latest.map_or(TransportError::Timeout, |address| {
@@ -124,6 +131,27 @@ mod tests {
             // Tokio's timers round up to the next millisecond.
             assert!((millis..=millis + 3).contains(&took), "{targets:?}: {took}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_first_packet_costs_less_than_half_a_second() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 853));
+        let attempts = std::cell::Cell::new(0);
+        let started = clock::now();
+        let connect = |_| {
+            attempts.set(attempts.get() + 1);
+            let target = if attempts.get() == 1 { Target::Silent } else { Target::Connects(20) };
+            async move { target.behave().await.map_err(|kind| (address, kind.into())) }
+        };
+        let won = race(&[address], none(), started + Duration::from_secs(2), connect).await;
+        assert_eq!((won.unwrap().1, attempts.get()), (address, 2));
+        assert!((420..=425).contains(&(clock::now() - started).as_millis()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_refuses_is_not_tried_once_more() {
+        let (won, took) = run(&[Target::Refuses(10)], 2000).await;
+        assert!(won.is_err() && took < 20);
     }
 
     #[tokio::test(start_paused = true)]

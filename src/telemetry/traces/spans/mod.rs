@@ -296,6 +296,7 @@ fn reason_label(reason: AttemptReason) -> &'static str {
         AttemptReason::Unanswered => "unanswered",
         AttemptReason::NoResult => "no_result",
         AttemptReason::Slow => "slow",
+        AttemptReason::Again => "again",
     }
 }
 
