@@ -99,6 +99,11 @@ mod tests {
         }
     }
 
+    /// What a connection to a target comes to.
+    async fn arrive(target: Target, address: SocketAddr) -> Result<(), (SocketAddr, io::Error)> {
+        target.behave().await.map_err(|kind| (address, kind.into()))
+    }
+
     /// Races targets; returns who won and after how many milliseconds.
     async fn run(targets: &[Target], patience_ms: u64) -> (Result<usize, TransportError>, u128) {
         let addresses: Vec<SocketAddr> = (0..targets.len())
@@ -106,8 +111,7 @@ mod tests {
             .collect();
         let started = clock::now();
         let outcome = race(&addresses, none(), started + Duration::from_millis(patience_ms), |address| {
-            let target = targets[usize::from(address.port())];
-            async move { target.behave().await.map_err(|kind| (address, kind.into())) }
+            arrive(targets[usize::from(address.port())], address)
         })
         .await;
         let won = outcome.map(|((), address)| usize::from(address.port()));
@@ -140,8 +144,8 @@ mod tests {
         let started = clock::now();
         let connect = |_| {
             attempts.set(attempts.get() + 1);
-            let target = if attempts.get() == 1 { Target::Silent } else { Target::Connects(20) };
-            async move { target.behave().await.map_err(|kind| (address, kind.into())) }
+            let behaviours = [Target::Silent, Target::Connects(20)];
+            arrive(behaviours[attempts.get() - 1], address)
         };
         let won = race(&[address], none(), started + Duration::from_secs(2), connect).await;
         assert_eq!((won.unwrap().1, attempts.get()), (address, 2));
