@@ -123,7 +123,8 @@ impl Cache {
         }
     }
 
-    /// Notes that a refresh of an answer was begun: no look-up asks for another one until it has brought an answer or failed.
+    /// Notes that a refresh of an answer was begun: no look-up asks for another one until it has
+    /// brought an answer or a failure that is remembered.
     pub fn refresh_begins(&self, key: &key::KeyRef<'_>) {
         let hashed = key.hashed(&self.hash_builder);
         if let Some(mut shard) = self.shard(&hashed) {

@@ -72,15 +72,21 @@ async fn what_is_still_in_the_inbox_when_we_stop_gets_its_reply() {
     assert_eq!(rig.resolver.permits().in_use(), 0);
 }
 
-#[test]
-fn refreshes_of_all_lanes_are_counted_together() {
-    let server = answering(100);
-    let mut rig = Rig::with(&[("a", &server)], "[limits]\nrefresh_inflight = 1");
+/// A gateway with room for one refresh, in which two popular names are due for theirs and the server has fallen silent.
+fn with_two_refreshes_due(server: &Fake) -> Rig {
+    let mut rig = Rig::with(&[("a", server)], "[limits]\nrefresh_inflight = 1");
     for name in ["one.example", "two.example"].repeat(3) {
         rig.ask(name);
     }
     server.now_does(|_| None);
     rig.pass(Duration::from_secs(95));
+    rig
+}
+
+#[test]
+fn refreshes_of_all_lanes_are_counted_together() {
+    let server = answering(100);
+    let mut rig = with_two_refreshes_due(&server);
     let places = Arc::clone(&rig.resolver.refreshing);
     // Another lane's refresh has the one place.
     places.store(1, Ordering::Relaxed);
@@ -96,12 +102,7 @@ fn refreshes_of_all_lanes_are_counted_together() {
 #[test]
 fn a_refresh_that_was_left_out_is_made_when_its_name_is_asked_for_again() {
     let server = answering(100);
-    let mut rig = Rig::with(&[("a", &server)], "[limits]\nrefresh_inflight = 1");
-    for name in ["one.example", "two.example"].repeat(3) {
-        rig.ask(name);
-    }
-    server.now_does(|_| None);
-    rig.pass(Duration::from_secs(95));
+    let mut rig = with_two_refreshes_due(&server);
     rig.heard();
     // Both are handed over before the driver looks: one of them finds the place taken there.
     for name in ["one.example", "two.example"] {
