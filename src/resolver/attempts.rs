@@ -6,6 +6,7 @@ use super::failure::{Cause, Failure};
 use super::flight::{Flight, Hedge, MAX_ATTEMPTS, Sent, SentState};
 use super::flights::{FlightId, Flights, GENERATION_MASK};
 use super::inbox::Completion;
+use super::learnt::Answers;
 use super::snapshot::{GroupEntry, Snapshot};
 use crate::cache::Provenance;
 use crate::config::settings::Endpoint;
@@ -150,6 +151,10 @@ impl Flights {
     /// Takes the end of an exchange: an answer, or a reason to ask another server.
     pub(super) fn complete(&mut self, completion: Completion, now: Instant) {
         let (id, number) = from_ticket_id(completion.id);
+        if completion.outcome.is_err() {
+            // In the order in which they came.
+            self.answers.enter(now);
+        }
         if !self.is_current(id) {
             return self.straggled(id, number, completion.outcome, now);
         }
@@ -208,7 +213,7 @@ impl Flights {
     fn received(&mut self, slot: u32, attempt: &Attempt, received: Received, now: Instant) {
         let server = attempt.server;
         let Received { message, age_secs, sent_at } = received;
-        let Some(flight) = self.flight_mut(slot) else { return };
+        let Some((flight, answers)) = self.flight_and_answers(slot) else { return };
         let Some(asked) = flight.asked(server) else { return };
         let checked = asked.check(message);
         let response =
@@ -216,13 +221,14 @@ impl Flights {
         let response = match response {
             Ok(response) => response,
             Err(fault) => {
+                answers.enter(now);
                 attempt.learn_fault(fault, now);
                 flight.note_message(attempt, sent_at, AttemptResult::Invalid(fault), now);
                 flight.causes.push((server, Cause::Invalid(fault)));
                 return self.go_on(slot, Reason::Unanswered, now);
             }
         };
-        attempt.learn_answer(response.rcode(), now);
+        attempt.answered(response.rcode(), answers, now);
         if attempt.overlooking_dates {
             let ending = self.judge_undated((slot, server), &response);
             return self.end(slot, ending, now);
@@ -309,6 +315,14 @@ impl Attempt {
     pub(super) fn learn_fault(&self, fault: ResponseFault, now: Instant) {
         self.observe(Sample::Failed { error: fault.into() }, now);
         self.upstream.counters().invalid(fault);
+    }
+
+    /// Notes an answer that holds, to be learnt from at the end of the turn.
+    fn answered(&self, rcode: Rcode, answers: &mut Answers, now: Instant) {
+        if self.overlooking_dates {
+            return self.learn_answer(rcode, now);
+        }
+        answers.add(&self.upstream, rcode, now.saturating_duration_since(self.asked_at), now);
     }
 
     /// Learns from an answer that holds.

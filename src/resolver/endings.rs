@@ -72,9 +72,10 @@ impl Flights {
         if self.remember(&flight, &ending, now) {
             flight.note_kept(Kept::Failure);
         }
-        for (waiter, _permit) in std::mem::take(&mut flight.waiters) {
+        for (waiter, permit) in std::mem::take(&mut flight.waiters) {
             let outcome = self.reply(&waiter, &ending, (&flight.snapshot, flight.group), now);
             flight.note_reply(&waiter, outcome, now);
+            self.returned.push(permit);
         }
         self.collect_facts(&mut flight, now);
         if flight.is_waiting() {

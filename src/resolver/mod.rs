@@ -16,6 +16,7 @@ mod failure;
 mod flight;
 mod flights;
 mod inbox;
+mod learnt;
 mod outbox;
 pub mod permits;
 pub mod route;
@@ -304,14 +305,19 @@ impl Resolver {
     /// stale answer or SERVFAIL at once.
     pub fn enqueue(&self, misses: &mut Vec<(Pending, Waiter)>) {
         let mut admitted = Vec::with_capacity(misses.len());
-        for (pending, waiter) in misses.drain(..) {
-            match self.permits.acquire(waiter.client.peer.ip()) {
-                Ok(permit) => admitted.push((pending, waiter, permit)),
-                Err(bound) => {
-                    self.telemetry.bounds().reached(bound);
-                    self.turn_away(&pending, &waiter);
+        let mut refused = Vec::new();
+        {
+            let mut counter = self.permits.counter();
+            for (pending, waiter) in misses.drain(..) {
+                match counter.acquire(waiter.client.peer.ip()) {
+                    Ok(permit) => admitted.push((pending, waiter, permit)),
+                    Err(bound) => refused.push((pending, waiter, bound)),
                 }
             }
+        }
+        for (pending, waiter, bound) in refused {
+            self.telemetry.bounds().reached(bound);
+            self.turn_away(&pending, &waiter);
         }
         match &self.inboxes[..] {
             [only] => only.misses(admitted),

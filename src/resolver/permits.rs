@@ -4,7 +4,7 @@ use crate::telemetry::bounds::{Bound, BoundReading};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// The places there are.
@@ -45,18 +45,17 @@ impl Permits {
     /// # Errors
     /// The bound that leaves none.
     pub fn acquire(self: &Arc<Self>, client: IpAddr) -> Result<Permit, Bound> {
-        let prefix = prefix_of(client);
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.in_use.load(Ordering::Relaxed) >= self.total.load(Ordering::Relaxed) {
-            return Err(Bound::MaxInflight);
-        }
-        let used = clients.entry(prefix).or_insert(0);
-        if *used >= self.per_client.load(Ordering::Relaxed) {
-            return Err(Bound::MaxInflightPerClient);
-        }
-        *used += 1;
-        self.in_use.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit { permits: Arc::clone(self), prefix })
+        self.counter().acquire(client)
+    }
+
+    /// Returns what gives places out: for a batch of queries it is asked for once.
+    pub(super) fn counter(self: &Arc<Self>) -> Counter<'_> {
+        Counter { permits: self, clients: self.clients() }
+    }
+
+    /// Locks the places by prefix.
+    fn clients(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many queries wait.
@@ -66,10 +65,7 @@ impl Permits {
 
     /// Returns how full the bounds are.
     pub fn readings(&self) -> [BoundReading; 2] {
-        let largest = {
-            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-            clients.values().copied().max().unwrap_or_default()
-        };
+        let largest = self.clients().values().copied().max().unwrap_or_default();
         [
             (Bound::MaxInflight, self.in_use(), &self.total),
             (Bound::MaxInflightPerClient, largest, &self.per_client),
@@ -92,33 +88,79 @@ impl Permits {
         }
     }
 
-    /// Gives a place back.
-    fn release(&self, prefix: u64) {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(used) = clients.get_mut(&prefix) {
-            *used = used.saturating_sub(1);
-            if *used == 0 {
-                clients.remove(&prefix);
+    /// Gives places back.
+    fn release(&self, prefixes: impl Iterator<Item = u64>) {
+        let mut clients = self.clients();
+        let mut count = 0;
+        for prefix in prefixes {
+            count += 1;
+            if let Some(used) = clients.get_mut(&prefix) {
+                *used = used.saturating_sub(1);
+                if *used == 0 {
+                    clients.remove(&prefix);
+                }
             }
         }
-        if self.in_use.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if count > 0 && self.in_use.fetch_sub(count, Ordering::Relaxed) == count {
             self.idle.notify_waiters();
         }
+    }
+}
+
+/// Gives places out, as long as it is kept.
+pub(super) struct Counter<'a> {
+    /// The places.
+    permits: &'a Arc<Permits>,
+    /// Those in use.
+    clients: MutexGuard<'a, HashMap<u64, usize>>,
+}
+
+impl Counter<'_> {
+    /// As [`Permits::acquire`].
+    ///
+    /// # Errors
+    /// The bound that leaves no place.
+    pub(super) fn acquire(&mut self, client: IpAddr) -> Result<Permit, Bound> {
+        let permits = self.permits;
+        let prefix = prefix_of(client);
+        if permits.in_use.load(Ordering::Relaxed) >= permits.total.load(Ordering::Relaxed) {
+            return Err(Bound::MaxInflight);
+        }
+        let used = self.clients.entry(prefix).or_insert(0);
+        if *used >= permits.per_client.load(Ordering::Relaxed) {
+            return Err(Bound::MaxInflightPerClient);
+        }
+        *used += 1;
+        permits.in_use.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit { permits: Some(Arc::clone(permits)), prefix })
     }
 }
 
 /// One place, held while a query waits.
 #[derive(Debug)]
 pub struct Permit {
-    /// Where it goes back to.
-    permits: Arc<Permits>,
+    /// Where it goes back to; None when it has.
+    permits: Option<Arc<Permits>>,
     /// Whose share it counts in.
     prefix: u64,
 }
 
+impl Permit {
+    /// Gives places back, with one look at those in use; leaves the list empty.
+    pub(super) fn release_all(permits: &mut Vec<Self>) {
+        let Some(home) = permits.first().and_then(|first| first.permits.clone()) else { return };
+        let is_its = |permit: &mut Self| permit.permits.take_if(|its| Arc::ptr_eq(its, &home)).is_some();
+        home.release(permits.iter_mut().filter_map(|permit| is_its(permit).then_some(permit.prefix)));
+        // One of other places goes back by itself; there is none.
+        permits.clear();
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.permits.release(self.prefix);
+        if let Some(permits) = self.permits.take() {
+            permits.release(std::iter::once(self.prefix));
+        }
     }
 }
 

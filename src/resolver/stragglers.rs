@@ -52,6 +52,7 @@ impl Flights {
         now: Instant,
     ) {
         let telemetry = self.telemetry();
+        self.answers.enter(now);
         let Some(flight) = self.stragglers().0.get_mut(&id) else { return };
         if let Some(attempt) = flight.finish(number) {
             attempt.tell(&outcome, telemetry.dnstap());

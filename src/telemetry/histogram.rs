@@ -56,6 +56,25 @@ impl Histogram {
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// Counts samples, each place once.
+    pub(super) fn observe_all(&self, samples: &[Duration]) {
+        if let [only] = samples {
+            return self.observe(*only);
+        }
+        let mut counts = [0u64; BUCKETS];
+        let mut sum = 0u64;
+        for sample in samples {
+            if let Some(count) = counts.get_mut(BOUNDS.partition_point(|bound| bound < sample)) {
+                *count += 1;
+            }
+            sum = sum.saturating_add(u64::try_from(sample.as_micros()).unwrap_or(u64::MAX));
+        }
+        for (bucket, count) in self.buckets.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            bucket.fetch_add(count, Ordering::Relaxed);
+        }
+        self.sum_micros.fetch_add(sum, Ordering::Relaxed);
+    }
+
     /// Adds what was counted to `reading`.
     pub(super) fn add_to(&self, reading: &mut Reading) {
         for (sum, bucket) in reading.buckets.iter_mut().zip(&self.buckets) {

@@ -8,6 +8,7 @@ pub mod budget;
 mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
+mod glance;
 pub mod group;
 pub mod health;
 pub mod latency;
@@ -18,6 +19,7 @@ pub mod retry;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod waits;
 
 use crate::cache::key::Origin;
@@ -28,6 +30,7 @@ use crate::telemetry::counters::UpstreamCounters;
 use crate::telemetry::throttle::Throttle;
 use crate::transport::{Exchange, Transport, TransportError};
 use crate::wire::response::ResponseFault;
+use glance::Glance;
 use health::{Company, Health, State, Transition};
 use latency::Latency;
 use overlooking::Overlooking;
@@ -39,6 +42,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use strategy::Candidate;
 use tokio::sync::watch;
+use usage::Usage;
 use waits::Waits;
 
 /// Names an upstream for the life of the process, so that a ticket of before a reload never meets another server.
@@ -69,8 +73,10 @@ pub struct Upstream {
     overlooking: Option<Overlooking>,
     /// What was seen of it; held for a few instructions, never over a call to the transport.
     condition: Mutex<Condition>,
-    /// Submitted and not yet finished.
-    in_flight: AtomicU32,
+    /// What each query wants to know of it.
+    glance: Glance,
+    /// Submitted and not yet finished, and when the latest was.
+    usage: Usage,
     /// Its lines on the metrics page.
     counters: Arc<UpstreamCounters>,
     /// Wakes its prober when it goes down. No `Notify`: around a reload there may be two probers, and each must hear of it.
@@ -92,8 +98,6 @@ struct Condition {
     recent: Recent,
     /// The latest failure and when it was, kept after a recovery for the operator to read.
     last_error: Option<(Failure, Instant)>,
-    /// When a user's query last went to it.
-    last_used: Option<Instant>,
     /// When it last answered anything.
     last_answered: Option<Instant>,
     /// Bounds the lines about its going down and coming up: whoever makes it fail by turns must not fill the log.
@@ -215,7 +219,6 @@ impl Upstream {
             attempt_time: AttemptTime::default(),
             recent: Recent::default(),
             last_error: None,
-            last_used: None,
             last_answered: None,
             throttle: Throttle::default(),
         };
@@ -226,7 +229,8 @@ impl Upstream {
             transport,
             overlooking: None,
             condition: Mutex::new(condition),
-            in_flight: AtomicU32::new(0),
+            glance: Glance::new(),
+            usage: Usage::new(),
             counters,
             went_down: watch::Sender::new(()),
             came_up: watch::Sender::new(()),
@@ -271,8 +275,8 @@ impl Upstream {
 
     /// Hands a user's query to the transport and counts it as in flight until [`Self::finished`].
     pub fn submit(&self, exchange: Exchange, now: Instant) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.condition().last_used = Some(now);
+        self.usage.begins();
+        self.usage.used(now);
         if self.spec.endpoint.is_plaintext() {
             self.counters.plaintext();
         }
@@ -281,8 +285,7 @@ impl Upstream {
 
     /// Ends what [`Self::submit`] began: exactly once for each, when the ticket completed.
     pub fn finished(&self) {
-        // Never below zero: one call too many must not make the server look endlessly busy.
-        let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        self.usage.ends();
     }
 
     /// Learns from a user's query. A change of state is logged, once, and wakes the prober.
@@ -290,6 +293,22 @@ impl Upstream {
         let dice = fastrand::u64(..);
         let transition = self.learn(&sample, now, |health| health.observe(&sample, dice, now));
         self.announce(transition, &sample, now);
+    }
+
+    /// Learns from users' queries that it answered, these times after they went to it: one look at what is known of it for all.
+    pub fn answered(&self, latencies: &[Duration], now: Instant) {
+        let mut transition = None;
+        {
+            let mut condition = self.condition();
+            for latency in latencies {
+                let sample = Sample::Answered { latency: *latency };
+                let dice = fastrand::u64(..);
+                let change = condition.learn(&sample, now, |health| health.observe(&sample, dice, now));
+                transition = transition.or(change);
+            }
+            self.publish(&condition, now);
+        }
+        self.announce(transition, &Sample::Answered { latency: Duration::ZERO }, now);
     }
 
     /// Learns from a probe, which alone lengthens the back-off of a server that is down.
@@ -307,6 +326,7 @@ impl Upstream {
             condition.health = Health::new(now);
             condition.latency = Latency::default();
             condition.recent = Recent::default();
+            self.publish(&condition, now);
         }
         self.transport.reset();
         if let Some(transport) = self.overlooking.as_ref().and_then(Overlooking::made) {
@@ -321,10 +341,10 @@ impl Upstream {
 
     /// Returns how long to wait for this server.
     pub fn waits(&self) -> Waits {
-        let (seen, bounds) = {
+        let (seen, bounds) = self.glance.seen().unwrap_or_else(|| {
             let condition = self.condition();
             (condition.latency.seen(), condition.attempt_time)
-        };
+        });
         // Without the lock: a pool has one of its own.
         match seen {
             None => Waits::unknown(bounds),
@@ -335,7 +355,9 @@ impl Upstream {
 
     /// Sets within what bounds an attempt is given time.
     pub fn set_attempt_time(&self, bounds: AttemptTime) {
-        self.condition().attempt_time = bounds;
+        let mut condition = self.condition();
+        condition.attempt_time = bounds;
+        self.glance.forget();
     }
 
     /// Returns true unless it is down.
@@ -353,7 +375,7 @@ impl Upstream {
                 latency: condition.latency.estimate(now),
                 quantiles: None,
                 cost: condition.latency.cost(now),
-                in_flight: self.in_flight.load(Ordering::Relaxed),
+                in_flight: self.usage.in_flight(),
                 connections,
                 last_error: condition.last_error.as_ref().map(|(error, _)| error.to_string()),
                 failed_at: condition.last_error.as_ref().map(|(_, at)| *at),
@@ -367,13 +389,17 @@ impl Upstream {
 
     /// Returns what a strategy may know of it.
     pub(crate) fn candidate(&self, now: Instant) -> Candidate {
-        let condition = self.condition();
-        Candidate {
-            up: condition.health.is_up(),
-            weight: self.spec.weight,
-            latency: condition.latency.cost(now),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-        }
+        let (up, latency) = self.glance.cost(now).unwrap_or_else(|| {
+            let condition = self.condition();
+            self.publish(&condition, now);
+            (condition.health.is_up(), condition.latency.cost(now))
+        });
+        Candidate { up, weight: self.spec.weight, latency, in_flight: self.usage.in_flight() }
+    }
+
+    /// Writes down what each query wants to know of it.
+    fn publish(&self, condition: &Condition, now: Instant) {
+        self.glance.write(condition.health.is_up(), &condition.latency, condition.attempt_time, now);
     }
 
     /// Returns when it should be probed if it is down.
@@ -388,7 +414,7 @@ impl Upstream {
 
     /// Returns when a user's query last went to it.
     pub(crate) fn last_used(&self) -> Option<Instant> {
-        self.condition().last_used
+        self.usage.last()
     }
 
     /// Returns what changes each time it goes down.
@@ -409,16 +435,9 @@ impl Upstream {
         judge: impl FnOnce(&mut Health) -> Option<Transition>,
     ) -> Option<Transition> {
         let mut condition = self.condition();
-        let bounds = condition.attempt_time;
-        condition.latency.observe(sample, bounds, now);
-        if let Sample::Answered { latency } = sample {
-            condition.last_answered = Some(now);
-            condition.recent.enter(*latency);
-        }
-        if let Some(error) = sample.error() {
-            condition.last_error = Some((error, now));
-        }
-        judge(&mut condition.health)
+        let transition = condition.learn(sample, now, judge);
+        self.publish(&condition, now);
+        transition
     }
 
     /// Tells of a change of state: those who wait for it always, the log within bounds.
@@ -465,6 +484,26 @@ impl Upstream {
     /// Locks what was seen. A panic elsewhere leaves plain numbers behind: they are still good.
     fn condition(&self) -> MutexGuard<'_, Condition> {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Condition {
+    /// Enters a sample and returns what it changed.
+    fn learn(
+        &mut self,
+        sample: &Sample,
+        now: Instant,
+        judge: impl FnOnce(&mut Health) -> Option<Transition>,
+    ) -> Option<Transition> {
+        self.latency.observe(sample, self.attempt_time, now);
+        if let Sample::Answered { latency } = sample {
+            self.last_answered = Some(now);
+            self.recent.enter(*latency);
+        }
+        if let Some(error) = sample.error() {
+            self.last_error = Some((error, now));
+        }
+        judge(&mut self.health)
     }
 }
 

@@ -6,7 +6,6 @@ use super::Upstream;
 use crate::transport::{Exchange, Transport};
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Makes the way; None: it cannot be made.
@@ -47,7 +46,7 @@ impl Upstream {
     /// As [`Self::submit`], for the name of a time server: the dates of the server's certificate are overlooked. What comes of
     /// it says nothing about the server, which is no better on the ordinary way. Without such a way the ticket is dropped.
     pub(crate) fn submit_overlooking_dates(&self, exchange: Exchange, now: Instant) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.usage.begins();
         let Some(transport) = self.overlooking.as_ref().and_then(Overlooking::transport) else { return };
         self.counters.dates_overlooked();
         let unsaid = self.condition().throttle.pass(now);

@@ -11,6 +11,7 @@ use super::endings::Ending;
 use super::failure::Failure;
 use super::flight::{Flight, Hedge};
 use super::inbox::{Inbox, Refresh, Work};
+use super::learnt::Answers;
 use super::outbox::Outbox;
 use super::permits::Permit;
 use super::stragglers::Stragglers;
@@ -70,6 +71,10 @@ pub(super) struct Flights {
     due: Vec<FlightId>,
     /// Replies of this wake-up.
     outbox: Outbox,
+    /// Answers of this wake-up that their server has not learnt of yet.
+    pub(super) answers: Answers,
+    /// Places of those who were replied to in this wake-up.
+    pub(super) returned: Vec<Permit>,
     /// Flights that ended in this wake-up and leave a trace.
     ended: Vec<EndedFlight>,
     /// Flights that nobody waits for, of all lanes.
@@ -99,6 +104,8 @@ impl Flights {
             deadlines: Deadlines::new(now),
             due: Vec::new(),
             outbox: Outbox::default(),
+            answers: Answers::default(),
+            returned: Vec::new(),
             ended: Vec::new(),
             refreshing: Arc::clone(&resolver.refreshing),
             lane,
@@ -116,6 +123,7 @@ impl Flights {
         for completion in work.completions.drain(..) {
             self.complete(completion, now);
         }
+        self.answers.enter(now);
         for id in work.doubts.drain(..) {
             self.doubt(id, now);
         }
@@ -127,6 +135,7 @@ impl Flights {
         }
         self.expire(now);
         self.outbox.flush();
+        Permit::release_all(&mut self.returned);
     }
 
     /// Returns when `turn` is needed even without work.
@@ -359,6 +368,12 @@ impl Flights {
     pub(super) fn generation_and_flight(&mut self, slot: u32) -> Option<(u32, &mut Flight)> {
         let place = self.slots.get_mut(index(slot))?;
         Some((place.generation, place.flight.as_mut()?))
+    }
+
+    /// Returns a flight to be changed, and the answers of this turn.
+    pub(super) fn flight_and_answers(&mut self, slot: u32) -> Option<(&mut Flight, &mut Answers)> {
+        let flight = self.slots.get_mut(index(slot))?.flight.as_mut()?;
+        Some((flight, &mut self.answers))
     }
 
     /// Returns the flights that have ended while servers were still being waited for.

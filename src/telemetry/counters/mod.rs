@@ -398,22 +398,37 @@ pub(super) const OUTCOMES: [&str; 16] = [
     "other",
 ];
 
+/// True for the rcodes of a server that did what it is for.
+pub(crate) fn is_usual(rcode: Rcode) -> bool {
+    rcode == Rcode::NOERROR || rcode == Rcode::NXDOMAIN
+}
+
 impl UpstreamCounters {
     /// Counts an answer (outcome label "ok", or "rcode" when it is neither NOERROR nor NXDOMAIN) and its latency.
     pub fn answered(&self, rcode: Rcode, latency: Duration) {
-        let usual = rcode == Rcode::NOERROR || rcode == Rcode::NXDOMAIN;
-        self.ended(if usual { "ok" } else { "rcode" });
-        self.latency.observe(latency);
+        self.answers(u64::from(!is_usual(rcode)), &[latency]);
+    }
+
+    /// Counts answers, `unusual` of them neither NOERROR nor NXDOMAIN, and their latencies: several at once, because lanes of one
+    /// server count in the same place.
+    pub fn answers(&self, unusual: u64, latencies: &[Duration]) {
+        let all = u64::try_from(latencies.len()).unwrap_or(u64::MAX);
+        for (label, count) in [("ok", all.saturating_sub(unusual)), ("rcode", unusual)] {
+            if count > 0 {
+                self.ended(label, count);
+            }
+        }
+        self.latency.observe_all(latencies);
     }
 
     /// Counts a failure by its `TransportError::label` (fixed set of labels; unknown ones under "other").
     pub fn failed(&self, label: &'static str) {
-        self.ended(label);
+        self.ended(label, 1);
     }
 
     /// Counts an answer that was refused (outcome label "invalid") and the rule it broke.
     pub fn invalid(&self, fault: ResponseFault) {
-        self.ended("invalid");
+        self.ended("invalid", 1);
         let place = ResponseFault::ALL.iter().position(|known| *known == fault);
         if let Some(counter) = place.and_then(|place| self.faults.get(place)) {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -445,11 +460,11 @@ impl UpstreamCounters {
         self.dates_overlooked.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the end of an attempt.
-    fn ended(&self, label: &str) {
+    /// Counts the ends of so many attempts.
+    fn ended(&self, label: &str, count: u64) {
         let place = OUTCOMES.iter().position(|known| *known == label).unwrap_or(OUTCOMES.len() - 1);
         if let Some(counter) = self.outcomes.get(place) {
-            counter.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(count, Ordering::Relaxed);
         }
     }
 

@@ -6,6 +6,9 @@
 #[cfg(test)]
 mod tests;
 
+mod held;
+
+use self::held::Held;
 use super::idle::Closer;
 use super::queue::dials::Room;
 use super::queue::{Nudge, Queue, Step};
@@ -20,7 +23,8 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -120,6 +124,7 @@ impl<C: Connector> Pool<C> {
     pub(crate) fn new(connector: C, around: &Surroundings) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
+            open: AtomicUsize::new(0),
             keeper: Notify::new(),
             queue_limit: around.limits.pool_queue,
             room: Room {
@@ -178,7 +183,7 @@ impl<C: Connector> Transport for Pool<C> {
     }
 
     fn connections(&self) -> usize {
-        self.shared.lock().connections()
+        self.shared.open.load(Ordering::Relaxed)
     }
 
     fn waiting(&self) -> usize {
@@ -338,6 +343,8 @@ fn complete_all(jobs: Vec<Job>, error: &TransportError) {
 struct Shared {
     /// Held for moments only: never while completing, waking or waiting.
     queue: Mutex<Queue>,
+    /// How many connections the queue has, for those who only ask that, once a query.
+    open: AtomicUsize,
     /// Wakes the keeper.
     keeper: Notify,
     /// `limits.pool_queue`.
@@ -350,8 +357,8 @@ struct Shared {
 
 impl Shared {
     /// Locks the queue. A poisoned lock is taken as it is: every change of the queue is complete before anything can panic.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_> {
+        Held { queue: self.queue.lock().unwrap_or_else(PoisonError::into_inner), open: &self.open }
     }
 
     /// Wakes whom a change of the queue concerns; without the lock, because a waker may run anything.
