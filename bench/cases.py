@@ -11,11 +11,13 @@ import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 
-from rig import Server, Upstream, ask, cpu, cpu_by_thread, dnsperf, forget_names, names_file, new_names, query, rss_kib, tree
+from peers import PEERS
+from rig import Server, Upstream, ask, burst, cpu, cpu_by_thread, dnsperf, forget_names, names_file, new_names, query, rss_kib, spent, tree
 
 CASES = ['hit', 'miss-dot', 'miss-doh', 'latency-dot', 'latency-doh', 'hol-dot', 'hol-doh', 'cold-dot', 'cold-doh', 'memory',
          'syscalls-hit', 'syscalls-dot', 'syscalls-doh', 'scaling-hit', 'scaling-dot', 'scaling-doh', 'idle-dot', 'idle-doh', 'growth']
 MANY = 1_000_000
+WORKERS = (1, 2)
 
 
 @contextmanager
@@ -31,12 +33,18 @@ def upstream(work, cpus=None, rtt=0):
 def running(work, peer, mode, *, pinned=False, threads=2, rtt=0):
     """A peer and its upstream. Pinned: the peer with one thread on CPU 0, everything else on CPU 1."""
     with upstream(work, '1' if pinned else None, rtt) as up:
-        s = Server(work, peer, up, mode, '0' if pinned else None, 1 if pinned else threads)
-        try:
+        with closing(work, Server(work, peer, up, mode, '0' if pinned else None, 1 if pinned else threads)) as s:
             yield up, s
-        finally:
-            s.stop()
-            forget_names(work)
+
+
+@contextmanager
+def closing(work, s):
+    """A peer, until it is stopped."""
+    try:
+        yield s
+    finally:
+        s.stop()
+        forget_names(work)
 
 
 def percentiles(r):
@@ -62,9 +70,9 @@ def case_hit(work, peer, o):
         out.update(us=c / max(1, r['done']) * 1e6, qps=r['qps'], lost=r['lost'], busy=c / r['run'], upstream_q=up.stats()['queries'])
     with running(work, peer, peer.modes[0]) as (up, s):
         warm(s, data)
-        c = cpu(s.pid)
+        before = cpu_by_thread(s.pid)
         r = dnsperf(s.port, data, o.secs, 10, 100, rate=5000, verbose=True)
-        out['us_at_5k'] = (cpu(s.pid) - c) / max(1, r['done']) * 1e6
+        out['us_at_5k'] = sum(spent(before, cpu_by_thread(s.pid))) / max(1, r['done']) * 1e6
         out.update({k + '_at_5k': v for k, v in percentiles(r).items()})
     return out
 
@@ -113,22 +121,32 @@ def case_hol(work, peer, o, mode):
 
 
 def case_idle(work, peer, o, mode):
-    """First query after 12 s and after 60 s of quiet: was the connection kept, or paid for again? Of three that run at once the
-    median: a machine that was quiet wakes slowly now and then."""
+    """First query after 12 s and after 60 s of quiet: was the connection kept, or paid for again? Of three programs the median,
+    each with a copy of the peer's file of its own, so that none finds what another has read. What stands around is warmed by a
+    bare program just before, and what that needed then is the round trip."""
     out = {}
     with ExitStack() as stack:
-        started = [stack.enter_context(running(work, peer, mode, rtt=o.rtt)) for _ in range(3)]
+        up = stack.enter_context(upstream(work, None, o.rtt))
+        started = [stack.enter_context(closing(work, Server(work, peer, up, mode, own_copy=True))) for _ in range(3)]
+        bare = stack.enter_context(closing(work, Server(work, PEERS['floor-' + mode], up, mode)))
         for quiet in (12, 60):
-            for _, s in started:
+            for s in (*started, bare):
                 dnsperf(s.port, new_names(work, 200), 2, 1, 20, rate=100)
             time.sleep(quiet)
-            before, times = [up.stats()['conns'] for up, _ in started], []
-            for _, s in started:
-                times.append(ask(s.port, f'idle{time.monotonic_ns()}.perf.example.org', 3))
-                time.sleep(1)
-            conns = sum(up.stats()['conns'] for up, _ in started) - sum(before)
-            out.update({f'first_{quiet}s_ms': None if None in times else statistics.median(times) * 1e3, f'new_conns_{quiet}s': conns})
+            before, firsts, overs = up.stats()['conns'], [], []
+            for s in started:
+                trips = [ask(bare.port, f'bare{time.monotonic_ns()}.perf.example.org', 3) for _ in range(5)]
+                first = ask(s.port, f'idle{time.monotonic_ns()}.perf.example.org', 3)
+                firsts.append(first)
+                overs.append(None if first is None or None in trips else first - statistics.median(trips))
+            out.update({f'first_{quiet}s_ms': middle_ms(firsts), f'over_{quiet}s_ms': middle_ms(overs),
+                        f'new_conns_{quiet}s': up.stats()['conns'] - before})
     return out
+
+
+def middle_ms(seconds):
+    """The median in milliseconds; None when one is missing."""
+    return None if None in seconds else statistics.median(seconds) * 1e3
 
 
 def case_cold(work, peer, o, mode):
@@ -214,20 +232,30 @@ def case_syscalls(work, peer, o, kind):
 
 
 def case_scaling(work, peer, o, kind):
-    """From one worker to two, with the load apart. That needs more CPUs than two, so it is computed from what the threads used:
-    with a CPU for each thread, throughput is one over the CPU time an answer takes of the busiest thread; two workers have at
-    most two CPUs here. Nothing is pinned; many clients, so that the kernel spreads them over the sockets."""
-    out = {}
-    for threads in (1, 2):
-        with running(work, peer, peer.modes[0] if kind == 'hit' else kind, threads=threads) as (up, s):
-            data = names_file(work, 1000, 'hot') if kind == 'hit' else new_names(work, 120_000 * o.secs)
-            if kind == 'hit':
-                warm(s, data)
-            before = cpu_by_thread(s.pid)
-            r = dnsperf(s.port, data, o.secs, 200, 100 * threads, once=kind != 'hit')
-            spent = [v - before.get(t, 0) for t, v in cpu_by_thread(s.pid).items()]
-            out[f'us_{threads}'] = sum(spent) / max(1, r['ok']) * 1e6
-            out[f'busiest_us_{threads}'] = max(max(spent), sum(spent) / threads) / max(1, r['ok']) * 1e6
+    """From one worker to two, with the load apart. Load and server would need more processors than two, so they take turns: the
+    load stops the server, puts a burst into its sockets, lets it go on and sleeps (tools/burst.c). Only the upstream runs beside
+    it. The servers of one and of two workers take turns, too. With a processor for each worker, throughput is one over the time
+    that an answer takes of the busiest thread."""
+    clients, each, rounds, turns = 250, 4, 20, 2 * o.secs
+    with ExitStack() as stack:
+        servers = {n: stack.enter_context(running(work, peer, peer.modes[0] if kind == 'hit' else kind, threads=n))[1] for n in WORKERS}
+        names = 1000 if kind == 'hit' else 0
+        for n in servers:
+            burst(work, servers[n], 6, 100, each, names, 'warm')
+        ran, answers, bad = {n: {} for n in servers}, dict.fromkeys(servers, 0), 0
+        for turn in range(turns):
+            for n, s in servers.items():
+                before = cpu_by_thread(s.pid)
+                got, not_ok, lost = burst(work, s, rounds, clients * n, each, names, 'warm' if names else f'turn{turn}x')
+                for t, seconds in cpu_by_thread(s.pid).items():
+                    ran[n][t] = ran[n].get(t, 0) + seconds - before.get(t, 0)
+                answers[n] += got
+                bad += not_ok + lost
+    out = {'bad': bad}
+    for n in servers:
+        threads = sorted(ran[n].values(), reverse=True)
+        out[f'us_{n}'] = sum(threads) / max(1, answers[n]) * 1e6
+        out[f'busiest_us_{n}'] = max(threads[0], sum(threads) / n) / max(1, answers[n]) * 1e6
     return {**out, 'speedup': out['busiest_us_1'] / max(1e-9, out['busiest_us_2'])}
 
 

@@ -40,7 +40,7 @@ GOALS = [
     *(Goal(f'miss over 20 ms RTT, {p}: p99 above the floor, ms', f'latency-{p.lower()}', 'p99_ms', f'floor-{p.lower()}', '≤ +1', lambda f: 1, relative=True) for p in ('DoT', 'DoH')),
     *(Goal(f'p90 of prompt names while others take 500 ms, {p}, above the floor, ms', f'hol-{p.lower()}', 'p90_ms', f'floor-{p.lower()}', '≤ +0.5', lambda f: 0.5, relative=True) for p in ('DoT', 'DoH')),
     *(Goal(f'connections closed meanwhile, {p}', f'hol-{p.lower()}', 'closed', f'floor-{p.lower()}', '0', lambda f: 0) for p in ('DoT', 'DoH')),
-    *(Goal(f'first query after {s} s of quiet, {p}, ms', f'idle-{p.lower()}', f'first_{s}s_ms', f'floor-{p.lower()}', '≤ 1 RTT + 1 ms', lambda f: 21) for s in (12, 60) for p in ('DoT', 'DoH')),
+    *(Goal(f'first query after {s} s of quiet, {p}: ms beyond the round trip', f'idle-{p.lower()}', f'over_{s}s_ms', f'floor-{p.lower()}', '≤ 1 RTT + 1 ms', lambda f: 1) for s in (12, 60) for p in ('DoT', 'DoH')),
     *(Goal(f'start to first answer, {p}, ms', f'cold-{p.lower()}', 'first_answer_ms', f'floor-{p.lower()}', '≤ 75', lambda f: 75) for p in ('DoT', 'DoH')),
     Goal('memory when idle, MiB', 'memory', 'idle_mib', '', '≤ 8', lambda f: 8),
     Goal('memory of a cached name with one A record, octets', 'memory', 'octets_per_entry', '', '≤ 200', lambda f: 200),

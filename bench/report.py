@@ -8,11 +8,11 @@ COLUMNS = {
     'miss': ['q100_us', 'q100_qps', 'q100_lost', 'q100_bad', 'q100_conns', 'q1000_us', 'q1000_qps', 'q1000_lost', 'q1000_bad', 'q1000_conns', 'q100_per_q'],
     'latency': ['p50_ms', 'p90_ms', 'p99_ms', 'lost', 'bad', 'conns'],
     'hol': ['p50_ms', 'p90_ms', 'p99_ms', 'lost', 'bad', 'conns'],
-    'idle': ['first_12s_ms', 'new_conns_12s', 'first_60s_ms', 'new_conns_60s'],
+    'idle': ['first_12s_ms', 'over_12s_ms', 'new_conns_12s', 'first_60s_ms', 'over_60s_ms', 'new_conns_60s'],
     'cold': ['first_answer_ms'],
     'memory': ['idle_mib', 'warm_mib', 'full_mib', 'octets_per_entry', 'answered', 'refetched'],
     'syscalls': ['total', 'n_recvmmsg', 'n_recvfrom', 'n_recvmsg', 'n_read', 'n_sendmmsg', 'n_sendto', 'n_sendmsg', 'n_write', 'n_writev', 'n_epoll_wait', 'n_epoll_ctl', 'n_futex'],
-    'scaling': ['us_1', 'us_2', 'busiest_us_1', 'busiest_us_2', 'speedup'],
+    'scaling': ['us_1', 'us_2', 'busiest_us_1', 'busiest_us_2', 'bad', 'speedup'],
     'growth': ['us_1k', 'us_1m', 'ratio', 'mib_1m', 'refetched'],
 }
 

@@ -28,6 +28,7 @@ TOOLS = {
     'udpecho': ['-lpthread'],
     'dotfloor': ['-lssl', '-lcrypto'],
     'dohfloor': ['-lssl', '-lcrypto', '-lnghttp2'],
+    'burst': [],
 }
 
 
@@ -110,27 +111,35 @@ def tree(pid):
 
 def cpu(pid):
     """User and system seconds of the process tree so far; all threads, ended ones too."""
-    ticks = 0
-    for p in tree(pid):
-        try:
-            f = stat_fields(f'/proc/{p}/stat')
-            ticks += int(f[11]) + int(f[12])
-        except OSError:
-            pass
-    return ticks / TICK
+    return sum(cpu_by_ticks(f'/proc/{p}/stat') or 0 for p in tree(pid))
 
 
 def cpu_by_thread(pid):
-    """User and system seconds of each thread."""
+    """Seconds that each thread has run, to the nanosecond where the kernel tells."""
     seconds = {}
     for p in tree(pid):
         for t in os.listdir(f'/proc/{p}/task'):
             try:
-                f = stat_fields(f'/proc/{p}/task/{t}/stat')
-                seconds[t] = (int(f[11]) + int(f[12])) / TICK
+                seconds[t] = int(open(f'/proc/{p}/task/{t}/schedstat').read().split()[0]) / 1e9
+            except FileNotFoundError:
+                seconds[t] = cpu_by_ticks(f'/proc/{p}/task/{t}/stat')
             except OSError:
                 pass
-    return seconds
+    return {t: s for t, s in seconds.items() if s is not None}
+
+
+def cpu_by_ticks(path):
+    """User and system seconds of a process or thread in /proc; None when it has ended."""
+    try:
+        f = stat_fields(path)
+    except OSError:
+        return None
+    return (int(f[11]) + int(f[12])) / TICK
+
+
+def spent(before, after):
+    """Seconds that threads ran between two looks, the busiest first."""
+    return sorted((s - before.get(t, 0) for t, s in after.items()), reverse=True)
 
 
 def foreign_cpu():
@@ -213,7 +222,7 @@ class Upstream:
 
 class Server:
     """A peer, started with its config filled in and answering."""
-    def __init__(self, work, peer, up, mode, cpus=None, threads=2, wait=True):
+    def __init__(self, work, peer, up, mode, cpus=None, threads=2, wait=True, own_copy=False):
         self.dir = Path(tempfile.mkdtemp(prefix=peer.name + '-', dir=work))
         os.chmod(self.dir, 0o777)
         self.port, self.peer = free_port(), peer
@@ -223,6 +232,8 @@ class Server:
         if peer.template:
             v['conf'] = self._configure(peer, mode, v)
         v['bin'] = peer.path() or ''
+        if own_copy and v['bin']:
+            v['bin'] = shutil.copy(v['bin'], self.dir / 'program')
         self.log = open(self.dir / 'log', 'wb')
         self.proc = Proc([a.format(**v) for a in peer.argv], cpus, {k: x.format(**v) for k, x in peer.env.items()}, self.log, cwd=self.dir)
         self.pid = self.proc.pid
@@ -277,6 +288,11 @@ def ask(port, name, timeout=1.0):
             return time.monotonic() - t if r[3] & 15 == 0 else None
         except OSError:
             return None
+
+
+def burst(work, s, rounds, clients, each, names, tag):
+    """Bursts of queries, each when the server has done with the one before (tools/burst.c): answers, of these not NOERROR, lost."""
+    return [int(x) for x in output(str(work / 'burst'), str(s.port), str(s.pid), str(rounds), str(clients), str(each), str(names), tag, timeout=120).stdout.split()]
 
 
 def names_file(work, n, tag):

@@ -94,11 +94,10 @@ impl Permits {
         let mut count = 0;
         for prefix in prefixes {
             count += 1;
-            if let Some(used) = clients.get_mut(&prefix) {
-                *used = used.saturating_sub(1);
-                if *used == 0 {
-                    clients.remove(&prefix);
-                }
+            let Some(used) = clients.get_mut(&prefix) else { continue };
+            *used = used.saturating_sub(1);
+            if *used == 0 {
+                clients.remove(&prefix);
             }
         }
         if count > 0 && self.in_use.fetch_sub(count, Ordering::Relaxed) == count {
@@ -223,5 +222,22 @@ mod tests {
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(held);
         assert!(futures_util::poll!(&mut waiting).is_ready());
+    }
+
+    #[test]
+    fn places_given_back_together_are_free_and_counted_once() {
+        let permits = Permits::new(4, 2);
+        let (first, second) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let mut taken: Vec<_> =
+            [first, second, first].into_iter().map(|client| permits.acquire(client).unwrap()).collect();
+        assert!(permits.acquire(first).is_err());
+        assert_eq!(permits.in_use(), 3);
+        Permit::release_all(&mut taken);
+        assert!(taken.is_empty() && permits.in_use() == 0);
+        Permit::release_all(&mut taken);
+        let again = permits.acquire(first).unwrap();
+        assert_eq!((permits.in_use(), Arc::strong_count(&permits)), (1, 2));
+        drop(again);
+        assert_eq!((permits.in_use(), Arc::strong_count(&permits)), (0, 1));
     }
 }

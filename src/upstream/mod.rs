@@ -5,6 +5,7 @@
 mod addresses;
 pub mod bootstrap;
 pub mod budget;
+mod condition;
 mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -27,9 +28,9 @@ use crate::config::settings::ServerSpec;
 use crate::config::settings::timeouts::AttemptTime;
 use crate::config::units::show_duration;
 use crate::telemetry::counters::UpstreamCounters;
-use crate::telemetry::throttle::Throttle;
 use crate::transport::{Exchange, Transport, TransportError};
 use crate::wire::response::ResponseFault;
+use condition::Condition;
 use glance::Glance;
 use health::{Company, Health, State, Transition};
 use latency::Latency;
@@ -83,25 +84,6 @@ pub struct Upstream {
     went_down: watch::Sender<()>,
     /// Changes when it comes up: failures of names that are remembered may be over then.
     came_up: watch::Sender<()>,
-}
-
-/// What changes with each sample.
-#[derive(Debug)]
-struct Condition {
-    /// Up or down, and when to look again.
-    health: Health,
-    /// How long its answers take.
-    latency: Latency,
-    /// Within what bounds it is given time to answer.
-    attempt_time: AttemptTime,
-    /// How long the latest ones took, for the operator to read.
-    recent: Recent,
-    /// The latest failure and when it was, kept after a recovery for the operator to read.
-    last_error: Option<(Failure, Instant)>,
-    /// When it last answered anything.
-    last_answered: Option<Instant>,
-    /// Bounds the lines about its going down and coming up: whoever makes it fail by turns must not fill the log.
-    throttle: Throttle,
 }
 
 /// What became of one query to a server, as far as the server is concerned.
@@ -213,15 +195,7 @@ impl Upstream {
         transport: Box<dyn Transport>,
         counters: Arc<UpstreamCounters>,
     ) -> Self {
-        let condition = Condition {
-            health: Health::new(crate::clock::now()),
-            latency: Latency::default(),
-            attempt_time: AttemptTime::default(),
-            recent: Recent::default(),
-            last_error: None,
-            last_answered: None,
-            throttle: Throttle::default(),
-        };
+        let condition = Condition::new(crate::clock::now());
         Self {
             id: UpstreamId::fresh(),
             spec,
@@ -484,26 +458,6 @@ impl Upstream {
     /// Locks what was seen. A panic elsewhere leaves plain numbers behind: they are still good.
     fn condition(&self) -> MutexGuard<'_, Condition> {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Condition {
-    /// Enters a sample and returns what it changed.
-    fn learn(
-        &mut self,
-        sample: &Sample,
-        now: Instant,
-        judge: impl FnOnce(&mut Health) -> Option<Transition>,
-    ) -> Option<Transition> {
-        self.latency.observe(sample, self.attempt_time, now);
-        if let Sample::Answered { latency } = sample {
-            self.last_answered = Some(now);
-            self.recent.enter(*latency);
-        }
-        if let Some(error) = sample.error() {
-            self.last_error = Some((error, now));
-        }
-        judge(&mut self.health)
     }
 }
 

@@ -169,3 +169,56 @@ fn the_last_error_stays_readable_after_the_recovery() {
     assert_eq!(status.last_error.as_deref(), Some("no pin matches the server's key"));
     assert_eq!(status.latency, Some(Duration::from_millis(10)));
 }
+
+#[test]
+fn answers_learnt_together_say_what_they_say_one_by_one() {
+    let now = crate::clock::now();
+    let times = [30, 10, 25, 90, 12].map(Duration::from_millis);
+    let ((together, _), (singly, _)) =
+        (fake::upstream("s", fake::silent()), fake::upstream("s", fake::silent()));
+    for upstream in [&together, &singly] {
+        (0..3).for_each(|_| upstream.observe(retry::after_transport(&TransportError::Closed).sample, now));
+        assert!(!upstream.is_up());
+    }
+    let came_up = together.coming_up();
+    together.answered(&times, now);
+    times.iter().for_each(|latency| singly.observe(Sample::Answered { latency: *latency }, now));
+    assert!(came_up.has_changed().unwrap());
+    let seen = |upstream: &Upstream| {
+        let status = upstream.snapshot(now);
+        (status.latency, status.quantiles, status.cost, upstream.is_up(), upstream.waits())
+    };
+    assert_eq!(seen(&together), seen(&singly));
+    assert!(together.has_answered_since(now - Duration::from_nanos(1)));
+}
+
+#[test]
+fn who_chooses_sees_a_failure_at_once_and_a_cost_as_old_as_a_millisecond_at_most() {
+    let now = crate::clock::now();
+    let (upstream, _) = fake::upstream("s", fake::silent());
+    upstream.observe(answered(20), now);
+    let well = upstream.candidate(now);
+    assert!(well.up && well.latency == Duration::from_millis(20), "{well:?}");
+    upstream.observe(retry::after_transport(&TransportError::Closed).sample, now);
+    let failed = upstream.candidate(now);
+    assert!(failed.latency > Duration::from_millis(900), "{failed:?}");
+    let later = now + Duration::from_secs(60);
+    assert_eq!(upstream.candidate(later).latency, upstream.snapshot(later).cost);
+    assert!(upstream.candidate(later).latency < failed.latency);
+    upstream.observe(retry::after_transport(&TransportError::Pin).sample, later);
+    assert!(!upstream.candidate(later).up);
+    upstream.start_afresh(later);
+    assert!(upstream.candidate(later).up);
+}
+
+#[test]
+fn other_bounds_of_an_attempt_hold_at_once() {
+    let now = crate::clock::now();
+    let (upstream, _) = fake::upstream("s", fake::silent());
+    upstream.observe(answered(20), now);
+    let bounds = AttemptTime { least: Duration::from_millis(700), most: Duration::from_millis(900) };
+    upstream.set_attempt_time(bounds);
+    assert_eq!(upstream.waits().patience, bounds.least);
+    upstream.observe(answered(20), now);
+    assert_eq!(upstream.waits().patience, bounds.least);
+}

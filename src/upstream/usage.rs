@@ -1,7 +1,10 @@
 //! How much a server is used: written with each query, so without the lock on what was seen of it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// Stands for a time that there is not.
+const NEVER: i64 = i64::MIN;
 
 /// What is in flight, and when it was last asked. In a line of its own: it is written with each query.
 #[derive(Debug)]
@@ -11,14 +14,14 @@ pub(super) struct Usage {
     since: Instant,
     /// Submitted and not yet finished.
     in_flight: AtomicU32,
-    /// When a user's query last went to it: nanoseconds since `since` and one more, 0 before the first.
-    last: AtomicU64,
+    /// When a user's query last went to it: nanoseconds since `since`; `NEVER` before the first.
+    last: AtomicI64,
 }
 
 impl Usage {
     /// Makes that of a server which was never asked.
     pub(super) fn new() -> Self {
-        Self { since: crate::clock::now(), in_flight: AtomicU32::new(0), last: AtomicU64::new(0) }
+        Self { since: crate::clock::now(), in_flight: AtomicU32::new(0), last: AtomicI64::new(NEVER) }
     }
 
     /// Counts a query as in flight.
@@ -38,17 +41,26 @@ impl Usage {
 
     /// Notes that a user's query goes to it.
     pub(super) fn used(&self, now: Instant) {
-        let nanos = now.saturating_duration_since(self.since).as_nanos();
-        // 584 years fit.
-        let place = u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1);
+        let before = || -nanos(self.since.saturating_duration_since(now));
+        let place = now.checked_duration_since(self.since).map_or_else(before, nanos);
         self.last.store(place, Ordering::Relaxed);
     }
 
     /// Returns when a user's query last went to it.
     pub(super) fn last(&self) -> Option<Instant> {
-        let nanos = self.last.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.since + Duration::from_nanos(nanos))
+        let place = self.last.load(Ordering::Relaxed);
+        let distance = Duration::from_nanos(place.unsigned_abs());
+        match place {
+            NEVER => None,
+            0.. => Some(self.since + distance),
+            _ => self.since.checked_sub(distance),
+        }
     }
+}
+
+/// Returns nanoseconds; 292 years fit, and what is longer is as long.
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -63,6 +75,9 @@ mod tests {
             usage.used(usage.since + later);
             assert_eq!(usage.last(), Some(usage.since + later));
         }
+        let before = usage.since - Duration::from_nanos(1);
+        usage.used(before);
+        assert_eq!(usage.last(), Some(before));
     }
 
     #[test]

@@ -134,6 +134,11 @@ impl Flights {
             self.refresh(refresh, now);
         }
         self.expire(now);
+        self.flush();
+    }
+
+    /// Sends the replies, then gives back the places of those who got them.
+    fn flush(&mut self) {
         self.outbox.flush();
         Permit::release_all(&mut self.returned);
     }
@@ -148,7 +153,7 @@ impl Flights {
         for slot in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
             self.end(slot, Ending::Failed(Failure::Stopping), now);
         }
-        self.outbox.flush();
+        self.flush();
     }
 
     /// Adds a waiter to the flight of its question; starts one if there is none.

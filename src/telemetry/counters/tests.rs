@@ -1,6 +1,9 @@
 //! What is counted where.
 
+use super::upstream::OUTCOMES;
 use super::*;
+use crate::wire::response::ResponseFault;
+use std::time::Duration;
 
 #[test]
 fn every_label_is_documented() {
@@ -108,4 +111,21 @@ fn a_servers_counters_are_found_again_by_its_name() {
 #[test]
 fn blocks_never_share_a_cache_line() {
     assert_eq!(std::mem::align_of::<Block>() % 64, 0);
+}
+
+#[test]
+fn answers_counted_together_are_counted_as_one_by_one() {
+    let times = [1, 5, 5, 70, 2000].map(Duration::from_millis);
+    let (together, singly) = (UpstreamCounters::default(), UpstreamCounters::default());
+    together.answers(1, &times);
+    for (place, latency) in times.into_iter().enumerate() {
+        singly.answered(if place == 0 { Rcode::SERVFAIL } else { Rcode::NXDOMAIN }, latency);
+    }
+    let counted = |counters: &UpstreamCounters| {
+        let reading = counters.latency();
+        (counters.outcomes().collect::<Vec<_>>(), reading.buckets(), reading.sum_seconds())
+    };
+    assert_eq!(counted(&together), counted(&singly));
+    together.answers(0, &[]);
+    assert_eq!(counted(&together), counted(&singly));
 }
