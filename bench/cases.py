@@ -3,6 +3,7 @@
 CPU is the peer's user and system time divided by its answers: unlike throughput, it hardly depends on what else the
 machine does, and not at all on how fast the load generator is.
 """
+import os
 import random
 import signal
 import socket
@@ -233,12 +234,15 @@ def case_syscalls(work, peer, o, kind):
 
 def case_scaling(work, peer, o, kind):
     """From one worker to two, with the load apart. Load and server would need more processors than two, so they take turns: the
-    load stops the server, puts a burst into its sockets, lets it go on and sleeps (tools/burst.c). Only the upstream runs beside
-    it. The servers of one and of two workers take turns, too. With a processor for each worker, throughput is one over the time
+    load stops the server, puts a burst into its sockets, lets it go on and sleeps (tools/burst.c). The upstream runs when workers
+    leave it a processor. The servers of one and of two workers take turns, too. With a processor for each worker, throughput is one over the time
     that an answer takes of the busiest thread."""
-    clients, each, rounds, turns = 250, 4, 20, 2 * o.secs
+    clients, each, rounds, turns = 250, 4, 20, 3 * o.secs
     with ExitStack() as stack:
-        servers = {n: stack.enter_context(running(work, peer, peer.modes[0] if kind == 'hit' else kind, threads=n))[1] for n in WORKERS}
+        servers = {}
+        for n in WORKERS:
+            up, servers[n] = stack.enter_context(running(work, peer, peer.modes[0] if kind == 'hit' else kind, threads=n))
+            os.sched_setscheduler(up.r.pid, os.SCHED_IDLE, os.sched_param(0))
         names = 1000 if kind == 'hit' else 0
         for n in servers:
             burst(work, servers[n], 6, 100, each, names, 'warm')
