@@ -25,6 +25,9 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Datagrams taken or sent by one system call at most; the operator may say fewer (`limits.udp_batch`).
 const MOST: usize = MAX_UDP_BATCH;
 
+/// Datagrams taken at once while few come.
+const FEW: usize = 8;
+
 /// Room for one datagram, either way. A longer query is cut, and a cut query is malformed.
 const SLOT: usize = MAX_UDP_REPLY;
 
@@ -103,6 +106,19 @@ pub(super) struct Datagrams {
     octets: Box<[u8]>,
     /// Who sent each datagram and how long it is.
     received: Vec<(ClientToken, usize)>,
+    /// How many are taken next: headers are made ready for each, which a query that comes alone would pay for.
+    window: usize,
+}
+
+/// How many datagrams were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// As many as there were.
+    All,
+    /// As many as were asked for, less than a batch: there may be more.
+    Window,
+    /// A whole batch: there may be more.
+    Batch,
 }
 
 impl std::fmt::Debug for Datagrams {
@@ -120,17 +136,36 @@ impl Datagrams {
             headers_v6: MultiHeaders::preallocate(batch, None),
             octets: vec![0; batch * SLOT].into_boxed_slice(),
             received: Vec::with_capacity(batch),
+            window: batch.min(FEW),
         }
     }
 
     /// Takes what is queued, at most a batch. `WouldBlock` when there is nothing.
-    pub(super) fn receive(&mut self, from: &BatchSocket) -> io::Result<usize> {
+    pub(super) fn receive(&mut self, from: &BatchSocket) -> io::Result<Received> {
         self.received.clear();
-        match from.source {
-            ReplySource::Bound => self.receive_many(from)?,
-            ReplySource::AsAsked => self.receive_each(&from.socket)?,
-        }
-        Ok(self.received.len())
+        let batch = self.octets.len() / SLOT;
+        let asked = match from.source {
+            ReplySource::Bound if self.window <= FEW => {
+                self.receive_many::<FEW>(from)?;
+                self.window
+            }
+            ReplySource::Bound => {
+                self.receive_many::<MOST>(from)?;
+                self.window
+            }
+            ReplySource::AsAsked => {
+                self.receive_each(&from.socket)?;
+                batch
+            }
+        };
+        let received = self.received.len();
+        let is_full = received >= asked;
+        self.window = if is_full { asked * 4 } else { received * 2 }.clamp(FEW.min(batch), batch);
+        Ok(match is_full {
+            false => Received::All,
+            true if asked < batch => Received::Window,
+            true => Received::Batch,
+        })
     }
 
     /// Returns what was received, in order.
@@ -142,20 +177,19 @@ impl Datagrams {
             .map(|((client, len), slot)| (client, slot.get(..*len).unwrap_or(slot)))
     }
 
-    /// Receives by one `recvmmsg`.
-    fn receive_many(&mut self, from: &BatchSocket) -> io::Result<()> {
-        let Self { headers_v4, headers_v6, octets, received } = self;
+    /// Receives by one `recvmmsg` what fits into the window, at most `N`.
+    fn receive_many<const N: usize>(&mut self, from: &BatchSocket) -> io::Result<()> {
+        let Self { headers_v4, headers_v6, octets, received, window } = self;
         let headers = match from.family {
             Family::V4 => headers_v4,
             Family::V6 => headers_v6,
         };
         let mut slots = octets.chunks_exact_mut(SLOT);
-        let batch = slots.len();
-        let mut buffers: [[IoSliceMut<'_>; 1]; MOST] =
+        let mut buffers: [[IoSliceMut<'_>; 1]; N] =
             std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
         let flags = MsgFlags::MSG_DONTWAIT;
         let messages =
-            recvmmsg(from.socket.as_raw_fd(), headers, buffers.iter_mut().take(batch), flags, None)?;
+            recvmmsg(from.socket.as_raw_fd(), headers, buffers.iter_mut().take(*window), flags, None)?;
         for message in messages {
             received.push((client_of(&message), message.bytes));
         }
@@ -370,6 +404,21 @@ mod tests {
         echo_by(BATCH, address, count);
     }
 
+    /// Writes back what was received, which is the beginning of what was sent; returns the rest of that.
+    fn give_back<'a>(
+        datagrams: &Datagrams,
+        replies: &mut Replies,
+        client: SocketAddr,
+        sent: &'a [Vec<u8>],
+    ) -> &'a [Vec<u8>] {
+        for ((from, octets), expected) in datagrams.iter().zip(sent) {
+            assert_eq!((from.peer, octets), (client, &expected[..]));
+            replies.slot()[..octets.len()].copy_from_slice(octets);
+            replies.commit(*from, octets.len());
+        }
+        &sent[datagrams.iter().count()..]
+    }
+
     /// The same by batches of another length.
     fn echo_by(batch: usize, address: &str, count: usize) {
         let (server, client) = pair(address);
@@ -384,13 +433,13 @@ mod tests {
             for octets in &sent {
                 client.send_to(octets, to).unwrap();
             }
-            assert_eq!(datagrams.receive(&server).unwrap(), sent.len());
-            for ((from, octets), expected) in datagrams.iter().zip(&sent) {
-                assert_eq!((from.peer, octets), (client.local_addr().unwrap(), &expected[..]));
-                replies.slot()[..octets.len()].copy_from_slice(octets);
-                replies.commit(*from, octets.len());
+            let client_at = client.local_addr().unwrap();
+            let mut left = &sent[..];
+            while !left.is_empty() {
+                datagrams.receive(&server).unwrap();
+                left = give_back(&datagrams, &mut replies, client_at, left);
+                assert_eq!(replies.flush(&server), 0);
             }
-            assert_eq!(replies.flush(&server), 0);
             for expected in &sent {
                 let mut buffer = [0; 2048];
                 let (len, from) = client.recv_from(&mut buffer).unwrap();
@@ -425,12 +474,40 @@ mod tests {
             let to = server.socket.local_addr().unwrap();
             (0..2 * batch + 1).for_each(|_| assert_eq!(client.send_to(b"x", to).unwrap(), 1));
             let mut datagrams = Datagrams::new(batch);
-            let taken = [(); 3].map(|()| datagrams.receive(&server).unwrap());
-            assert_eq!(taken, [batch, batch, 1]);
+            let mut left = 2 * batch + 1;
+            let mut full = false;
+            while left > 0 {
+                let received = datagrams.receive(&server).unwrap();
+                let taken = datagrams.iter().count();
+                assert!(taken <= batch && taken <= left);
+                left -= taken;
+                // Whoever sees less than there may be asks again; a whole batch is told from a window.
+                assert!(received != Received::All || left == 0);
+                assert_eq!(received == Received::Batch, taken == batch);
+                full |= received == Received::Batch;
+            }
+            assert!(full, "{batch}");
             let token = ClientToken { peer: client.local_addr().unwrap(), local: None, interface: 0 };
             assert_eq!(send(&server, std::iter::repeat_n((&token, &b"x"[..]), 2 * batch + 1)), 0);
             (0..2 * batch + 1).for_each(|_| assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1));
         }
+    }
+
+    #[test]
+    fn few_headers_are_made_ready_while_few_come_and_a_batch_of_them_when_many_do() {
+        let (server, client) = pair("127.0.0.1:0");
+        let to = server.socket.local_addr().unwrap();
+        let mut datagrams = Datagrams::new(BATCH);
+        let mut take = |count: usize| {
+            (0..count).for_each(|_| assert_eq!(client.send_to(b"x", to).unwrap(), 1));
+            let received = datagrams.receive(&server).unwrap();
+            (received, datagrams.iter().count(), datagrams.window)
+        };
+        assert_eq!(take(1), (Received::All, 1, FEW));
+        assert_eq!(take(BATCH), (Received::Window, FEW, (4 * FEW).min(BATCH)));
+        assert_eq!(take(BATCH), (Received::Batch, BATCH, BATCH));
+        assert_eq!(take(0), (Received::All, BATCH - FEW, (2 * (BATCH - FEW)).min(BATCH)));
+        assert_eq!(take(1), (Received::All, 1, FEW));
     }
 
     #[test]
@@ -441,7 +518,7 @@ mod tests {
             let mut to = server.socket.local_addr().unwrap();
             to.set_ip(client.local_addr().unwrap().ip());
             client.send_to(b"x", to).unwrap();
-            assert_eq!(datagrams.receive(&server).unwrap(), 1);
+            assert_eq!(datagrams.receive(&server).unwrap(), Received::All);
             assert_eq!(datagrams.iter().next().unwrap().0.peer, client.local_addr().unwrap(), "{address}");
         }
     }
@@ -479,7 +556,7 @@ mod tests {
         send(&server, std::iter::once((&token, &b"x"[..])));
         client.send_to(b"after", server.socket.local_addr().unwrap()).unwrap();
         let mut datagrams = Datagrams::new(BATCH);
-        assert_eq!(datagrams.receive(&server).unwrap(), 1);
+        assert_eq!(datagrams.receive(&server).unwrap(), Received::All);
         assert_eq!(datagrams.iter().count(), 1);
         assert_eq!(datagrams.iter().next().unwrap().1, b"after");
     }

@@ -3,7 +3,7 @@
 //! wait for them: their replies leave through [`UdpSink`] from wherever the flight ends.
 
 use super::Answer;
-use super::batch::{BatchSocket, Datagrams, Replies, send};
+use super::batch::{BatchSocket, Datagrams, Received, Replies, send};
 use super::bind::Origin;
 use super::intake::{Intake, Taken};
 use crate::clock;
@@ -251,8 +251,9 @@ fn take_turn<A: Answer>(
             misses.clear();
         }
         match received {
-            Ok(received) if received < batch => return Turn::Emptied,
-            Ok(_) => intake.context.telemetry.bounds().reached(Bound::UdpBatch),
+            Ok(Received::All) => return Turn::Emptied,
+            Ok(Received::Window) => {}
+            Ok(Received::Batch) => intake.context.telemetry.bounds().reached(Bound::UdpBatch),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
             Err(error) => {
                 tracing::debug!(%error, "cannot receive");
