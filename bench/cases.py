@@ -235,8 +235,8 @@ def case_syscalls(work, peer, o, kind):
 def case_scaling(work, peer, o, kind):
     """From one worker to two, with the load apart. Load and server would need more processors than two, so they take turns: the
     load stops the server, puts a burst into its sockets, lets it go on and sleeps (tools/burst.c). The upstream runs when workers
-    leave it a processor. The servers of one and of two workers take turns, too. With a processor for each worker, throughput is one over the time
-    that an answer takes of the busiest thread."""
+    leave it a processor. The servers of one and of two workers take turns, too. With a processor for each worker, throughput is
+    one over the time that an answer takes of the busiest thread."""
     clients, each, rounds, turns = 250, 4, 20, 3 * o.secs
     with ExitStack() as stack:
         servers = {}

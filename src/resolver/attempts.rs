@@ -382,8 +382,8 @@ impl Flight {
         }
     }
 
-    /// Plans to ask a server again that had its turn, and again when there is no retry left then; false when that is not worth it: something else than the path is to blame,
-    /// no server is up, nobody waits, or the attempts of a query are used up.
+    /// Plans to ask a server again that had its turn, and again when there is no retry left then; false when that is not worth
+    /// it: something else than the path is to blame, no server is up, nobody waits, or the attempts of a query are used up.
     fn plans_second_turn(&mut self, now: Instant) -> bool {
         let lost = |(_, cause): &(usize, Cause)| {
             matches!(
