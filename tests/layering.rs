@@ -42,8 +42,8 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("hickory_proto", &["wire/"], "a codec for cold paths: its types stay below our own"),
     (
         "nix",
-        &["listener/batch.rs", "control/network/netlink.rs"],
-        "batched system calls, and netlink, each behind one interface",
+        &["listener/batch.rs", "control/network/netlink.rs", "control/residency.rs"],
+        "batched system calls, netlink, and reading own pages, each behind one interface",
     ),
     ("serde", &["config/"], "only the configuration is read by derive"),
     ("toml", &["config/"], "the format of the configuration"),

@@ -14,6 +14,8 @@ pub mod network;
 mod proxy_dns;
 pub mod query;
 mod remote;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod residency;
 pub mod run;
 #[cfg(feature = "tools")]
 pub mod servers;

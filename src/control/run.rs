@@ -19,6 +19,7 @@ use crate::config::settings::{self, Origin, Settings};
 use crate::listener::handover::{Handover, Inherited, Sharing};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::logging::{self, LogHandle};
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -238,10 +239,12 @@ impl Control {
         let core = Arc::clone(self.gateway.core());
         let watching = self.gateway.settings().watch_network;
         let threads = self.gateway.threads();
+        let telemetry = Arc::clone(core.telemetry());
         tokio::select! {
             at_once = self.obey() => at_once,
             never = network::keep_fresh_here(&core), if watching => match never {},
             never = watchdog::feed(threads) => match never {},
+            never = stay_resident(&telemetry) => match never {},
         }
     }
 
@@ -303,6 +306,14 @@ impl Control {
         info!(config = %origin(self.gateway.settings()), "reloaded");
         Ok(())
     }
+}
+
+/// Keeps what answers a query in memory, where the system lets a program ask for that.
+async fn stay_resident(telemetry: &Telemetry) -> Infallible {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return super::residency::keep(telemetry).await;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return std::future::pending().await;
 }
 
 /// Opens the query log of `settings` and the way to the collector of dnstap, or closes them.

@@ -1,7 +1,7 @@
 //! What was counted since the start, as plain numbers for `veildns status`. The same counters as on the metrics page; how
 //! they look is not its matter.
 
-use super::counters::{TRANSPORTS, Telemetry, UpstreamCounters};
+use super::counters::{Telemetry, UpstreamCounters};
 use super::outcome::Source;
 use super::process;
 
@@ -48,11 +48,16 @@ pub struct UpstreamTally {
 }
 
 impl Telemetry {
+    /// Returns the number of queries that were answered.
+    pub fn queries(&self) -> u64 {
+        self.totals().all_queries()
+    }
+
     /// Returns the counters as they are now.
     pub fn tally(&self) -> Tally {
         let totals = self.totals();
         Tally {
-            queries: TRANSPORTS.into_iter().map(|transport| totals.queries(transport)).sum(),
+            queries: totals.all_queries(),
             cache_hits: totals.hits(),
             cache_misses: totals.misses(),
             by_source: Source::ALL.map(|source| (source, totals.durations(source).count())),

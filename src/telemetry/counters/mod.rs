@@ -335,6 +335,11 @@ impl Totals {
         self.sum(|cell| cell.transport == transport)
     }
 
+    /// Returns the number of queries.
+    pub(super) fn all_queries(&self) -> u64 {
+        self.sum(|_| true)
+    }
+
     /// Returns the number of replies of this rcode from this source.
     pub(super) fn responses(&self, rcode: RcodeClass, source: Source) -> u64 {
         self.sum(|cell| cell.rcode == rcode && cell.source == source)
