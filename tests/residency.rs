@@ -1,5 +1,6 @@
 //! What answers queries stays in memory while nobody asks, as the kernel sees it.
 
+#![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,14 +10,19 @@
 
 mod support;
 
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
 use std::fs;
+use std::io::IoSliceMut;
 use std::path::{Path, PathBuf};
 use support::binary::Running;
 use support::eventually;
 use support::gateway::setup;
-use support::message::{query, rcode, rtype};
 use support::script::Script;
 use support::server::{Protocol, Server};
+
+/// Most KiB that the program keeps.
+const MOST_KEPT: u64 = 16 << 10;
 
 /// Returns a value of `/proc/PID/smaps_rollup`, in KiB.
 fn rollup(process: &Path, name: &str) -> u64 {
@@ -25,20 +31,30 @@ fn rollup(process: &Path, name: &str) -> u64 {
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// Tells whether this machine lets a program do what is tested, and lets a test see it. Some sandboxes and kernels do not.
+fn is_possible() -> bool {
+    let octet = [1_u8];
+    let place = RemoteIoVec { base: octet.as_ptr().addr(), len: 1 };
+    let read = process_vm_readv(Pid::this(), &mut [IoSliceMut::new(&mut [0])], &[place]);
+    let files = ["/proc/self/pagemap", "/proc/self/clear_refs", "/proc/self/smaps_rollup"];
+    read.is_ok() && files.into_iter().all(|file| Path::new(file).exists())
+}
+
 #[test]
-fn after_a_query_the_pages_are_used_although_nobody_asks() {
+fn pages_are_used_although_nobody_asks() {
+    if !is_possible() {
+        return eprintln!("this machine forbids process_vm_readv(2), or lacks files in /proc/self");
+    }
     let server = Server::start(Protocol::Dot, Script::good());
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("veildns.toml");
     setup().server("lab", &server).write(&config);
     let running = Running::start(&config);
-    let reply = running.client().udp(&query("host-resident.lab.example", rtype::A));
-    assert_eq!(reply.rcode(), rcode::NOERROR);
     let process = PathBuf::from(format!("/proc/{}", running.process.id()));
-    for round in ["when the list of pages is made", "when it is used again"] {
+    for round in 1..=2 {
         // As if no page had ever been used (proc_pid_clear_refs(5)).
         fs::write(process.join("clear_refs"), "1").unwrap();
-        let used = || 2 * rollup(&process, "Referenced") > rollup(&process, "Rss");
-        eventually(&format!("half of the pages used, {round}"), used);
+        let used = || 2 * rollup(&process, "Referenced") > rollup(&process, "Rss").min(MOST_KEPT);
+        eventually(&format!("half of the pages used, round {round}"), used);
     }
 }

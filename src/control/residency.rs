@@ -1,41 +1,41 @@
-//! Keeps what answers a query in memory while nobody asks. After some seconds of quiet a system short of memory writes pages
-//! out (to compressed memory, on many routers), and the host of a virtual machine may take them away unasked: the next
-//! query then waits for hundreds of them, one by one. So for as long as connections to servers are kept, an octet of each
-//! page that the program had when the last queries came is read now and then. A busy program needs no such thing, and one
+//! Keeps what answers a query in memory while nobody asks. The host of a virtual machine may take pages away that were not
+//! used for some seconds: the next query then waits for hundreds of them, one by one. So for as long as connections to
+//! servers are kept, an octet of each page that the program had when the last queries came is read now and then. A program
 //! that nobody uses is left to the system.
 //!
-//! What is *not* here: memory that must not be written out at all. Nothing is locked; a system that needs the memory more
-//! gets it, a little later.
+//! What is *not* here: memory that must not be written out at all. Nothing is locked. A system that is short of memory
+//! counts a read by way of the kernel as use, but as less than the program's own (Linux, `mm/gup.c`): it takes such pages
+//! later, not never.
 
 use crate::telemetry::counters::Telemetry;
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
+use tokio::task::yield_now;
 use tracing::debug;
 
-/// How often pages are read. Half of the time after which some were seen to be gone.
+/// How often pages are read. A third of the time after which some were seen to be gone.
 const EVERY: Duration = Duration::from_secs(4);
 /// So often after the last query: for 2 minutes, which is as long as connections to servers are kept without one.
 const TIMES: u32 = 30;
-/// Queries between two looks that keep all that they need in memory by themselves.
-const MANY: u64 = 1000;
-/// Octets of a page. Where pages are larger each is read several times, which costs a little and harms nothing.
-const PAGE: usize = 4096;
-/// Pages that are kept at most: 16 MiB. The program itself comes first, so that of a large cache a part is left out.
-const MOST_PAGES: usize = 4096;
-/// Pages of one mapping that are looked at for whether they are in memory: 64 MiB.
-const MOST_LOOKS: usize = 16_384;
-/// Pages read by one system call.
+/// Octets that are kept at most. The program itself comes first, so that of a large cache a part is left out.
+const MOST_OCTETS: usize = 16 << 20;
+/// Octets of one mapping of which is looked at whether they are in memory.
+const MOST_LOOKED_AT: usize = 64 << 20;
+/// Pages read by one system call. The control thread does nothing else meanwhile, which is long when a page has to come
+/// from a slow disk.
 const AT_ONCE: usize = 64;
 /// Octets of the list of mappings that are read; a usual one has 5,000.
 const LONGEST_LIST: u64 = 1 << 20;
-/// The bit of `/proc/PID/pagemap` that says that a page is in memory (Documentation/admin-guide/mm/pagemap.rst of Linux).
+/// Octets of an entry of `/proc/PID/pagemap` (Documentation/admin-guide/mm/pagemap.rst of Linux).
+const ENTRY: usize = 8;
+/// The bit of an entry that says that the page is in memory.
 const PRESENT: u64 = 1 << 63;
 
 /// Keeps pages as the queries that `telemetry` counts want it; for ever. Cancel safe.
@@ -44,20 +44,35 @@ pub(super) async fn keep(telemetry: &Telemetry) -> Infallible {
     let mut pages = Pages::default();
     loop {
         tokio::time::sleep(EVERY).await;
-        let kept = match quiet.look(telemetry.queries()) {
-            Wish::Nothing => continue,
-            Wish::Renew => Pages::now().and_then(|now| {
-                pages = now;
-                pages.read()
-            }),
-            Wish::Keep => pages.read(),
-        };
-        if let Err(error) = kept {
-            // A sandbox that forbids it, most likely: it will forbid it the next time, too.
-            debug!(%error, "pages cannot be kept in memory while nobody asks");
-            return std::future::pending().await;
+        match look(&mut quiet, &pages, telemetry.queries()).await {
+            Ok(None) => {}
+            Ok(Some(now)) => pages = now,
+            Err(error) if is_for_good(&error) => {
+                debug!(%error, "pages cannot be kept in memory while nobody asks");
+                return std::future::pending().await;
+            }
+            Err(error) => {
+                debug!(%error, "pages were not kept in memory this time");
+                (quiet, pages) = Default::default();
+            }
         }
     }
+}
+
+/// Reads the pages unless nobody has asked for long. Returns those that there are now, if there were new queries.
+async fn look(quiet: &mut Quiet, pages: &Pages, queries: u64) -> io::Result<Option<Pages>> {
+    let wish = quiet.look(queries);
+    if wish != Wish::Nothing {
+        pages.read().await?;
+    }
+    // After reading: what is gone by now, and comes back, is among them.
+    if wish == Wish::Renew { Pages::now().await.map(Some) } else { Ok(None) }
+}
+
+/// Tells errors that come again: a sandbox that forbids it, a kernel that lacks it.
+fn is_for_good(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied, UnexpectedEof, Unsupported};
+    matches!(error.kind(), NotFound | PermissionDenied | UnexpectedEof | Unsupported)
 }
 
 /// What is to be done with the pages.
@@ -65,10 +80,10 @@ pub(super) async fn keep(telemetry: &Telemetry) -> Infallible {
 enum Wish {
     /// Leave them to the system.
     Nothing,
-    /// Find out which there are, for there were queries, and read them.
-    Renew,
     /// Read them.
     Keep,
+    /// Read them, then find out anew which there are, for there were queries.
+    Renew,
 }
 
 /// How long nobody has asked. Pure.
@@ -76,30 +91,20 @@ enum Wish {
 struct Quiet {
     /// Queries so far.
     queries: u64,
-    /// Looks without a new one. None before the first look, and while there are many: then there is no list of pages, or
-    /// an old one.
+    /// Looks without a new one; None before the first look.
     looks: Option<u32>,
 }
 
 impl Quiet {
     /// Takes the number of queries so far.
     fn look(&mut self, queries: u64) -> Wish {
-        let new = queries.saturating_sub(self.queries);
+        let looks = self.looks.filter(|_| queries == self.queries);
         self.queries = queries;
-        match (new, self.looks) {
-            (MANY.., _) => {
-                self.looks = None;
-                Wish::Nothing
-            }
-            (1.., _) | (0, None) => {
-                self.looks = Some(0);
-                Wish::Renew
-            }
-            (0, Some(looks)) if looks < TIMES => {
-                self.looks = Some(looks + 1);
-                Wish::Keep
-            }
-            (0, Some(_)) => Wish::Nothing,
+        self.looks = Some(looks.map_or(0, |looks| looks.saturating_add(1)));
+        match looks {
+            None => Wish::Renew,
+            Some(TIMES..) => Wish::Nothing,
+            Some(_) => Wish::Keep,
         }
     }
 }
@@ -128,15 +133,17 @@ impl Mapping {
         Some(Self { addresses: address(start)?..address(end)?, is_file: path.starts_with('/') })
     }
 
-    /// Returns the number of its pages.
-    fn pages(&self) -> usize {
-        self.addresses.len() / PAGE
+    /// Returns the octets that it has.
+    fn size(&self) -> usize {
+        self.addresses.len()
     }
 }
 
 /// Pages that were in memory.
 #[derive(Debug, Default)]
 struct Pages {
+    /// Octets of one.
+    size: usize,
     /// Where they are; each range is of whole pages.
     ranges: Vec<Range<usize>>,
     /// How many.
@@ -144,32 +151,38 @@ struct Pages {
 }
 
 impl Pages {
-    /// Returns those that are in memory now, up to `MOST_PAGES`: of the program's file and its libraries first, then of
+    /// Returns those that are in memory now, up to `MOST_OCTETS`: of the program's file and its libraries first, then of
     /// small mappings (stacks, say), and at last of the heap.
-    fn now() -> io::Result<Self> {
-        let list = io::read_to_string(io::Read::take(File::open("/proc/self/maps")?, LONGEST_LIST))?;
+    async fn now() -> io::Result<Self> {
+        let mut list = Vec::new();
+        File::open("/proc/self/maps")?.take(LONGEST_LIST).read_to_end(&mut list)?;
+        let list = String::from_utf8_lossy(&list);
         let mut mappings: Vec<Mapping> = list.lines().filter_map(Mapping::parse).collect();
-        mappings.sort_by_key(|mapping| (!mapping.is_file, mapping.pages()));
+        mappings.sort_by_key(|mapping| (!mapping.is_file, mapping.size()));
         let present = File::open("/proc/self/pagemap")?;
-        let mut pages = Self::default();
+        let mut pages = Self { size: page_size()?, ..Self::default() };
         for mapping in &mappings {
             pages.add(mapping, &present)?;
+            yield_now().await;
         }
         Ok(pages)
     }
 
     /// Adds those of a mapping that are in memory, as `present` tells.
     fn add(&mut self, mapping: &Mapping, present: &File) -> io::Result<()> {
-        let mut bits = [0; AT_ONCE * 8];
-        for first in (0..mapping.pages().min(MOST_LOOKS)).step_by(AT_ONCE) {
-            let start = mapping.addresses.start + first * PAGE;
-            let wanted = (mapping.pages() - first).min(AT_ONCE) * 8;
-            let Some(bits) = bits.get_mut(..wanted) else { return Ok(()) };
-            present.read_exact_at(bits, u64::try_from(start / PAGE * 8).unwrap_or(u64::MAX))?;
-            let entries = bits.as_chunks::<8>().0.iter().enumerate();
+        let all = mapping.size().min(MOST_LOOKED_AT) / self.size;
+        let mut entries = [0; AT_ONCE * ENTRY];
+        for first in (0..all).step_by(AT_ONCE) {
+            let room = (MOST_OCTETS / self.size).saturating_sub(self.count);
+            let Some(entries) = entries.get_mut(..(all - first).min(AT_ONCE) * ENTRY).filter(|_| room > 0)
+            else {
+                return Ok(());
+            };
+            let start = mapping.addresses.start + first * self.size;
+            present.read_exact_at(entries, place_of_entry(start, self.size))?;
+            let entries = entries.as_chunks::<ENTRY>().0.iter().enumerate();
             let there = entries.filter(|(_, entry)| u64::from_ne_bytes(**entry) & PRESENT != 0);
-            let room = MOST_PAGES.saturating_sub(self.count);
-            there.take(room).for_each(|(place, _)| self.push(start + place * PAGE));
+            there.take(room).for_each(|(place, _)| self.push(start + place * self.size));
         }
         Ok(())
     }
@@ -178,14 +191,14 @@ impl Pages {
     fn push(&mut self, address: usize) {
         self.count += 1;
         match self.ranges.last_mut() {
-            Some(last) if last.end == address => last.end += PAGE,
-            _ => self.ranges.push(address..address + PAGE),
+            Some(last) if last.end == address => last.end += self.size,
+            _ => self.ranges.push(address..address + self.size),
         }
     }
 
     /// Reads an octet of each. One that is gone meanwhile is passed over.
-    fn read(&self) -> io::Result<()> {
-        let mut addresses = self.ranges.iter().flat_map(|range| range.clone().step_by(PAGE));
+    async fn read(&self) -> io::Result<()> {
+        let mut addresses = self.ranges.iter().flat_map(|range| range.clone().step_by(self.size));
         let mut some: Vec<RemoteIoVec> = Vec::with_capacity(AT_ONCE);
         loop {
             some.extend(addresses.by_ref().take(AT_ONCE).map(|base| RemoteIoVec { base, len: 1 }));
@@ -194,8 +207,20 @@ impl Pages {
             }
             read_some(&some)?;
             some.clear();
+            yield_now().await;
         }
     }
+}
+
+/// Returns the octets of a page: 4,096, or 16 or 64 KiB on some ARM machines.
+fn page_size() -> io::Result<usize> {
+    let size = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
+    size.filter(|size| *size > 0).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// Returns where the entry of the page at `address` is in `/proc/PID/pagemap`.
+fn place_of_entry(address: usize, page: usize) -> u64 {
+    address.checked_div(page).and_then(|number| u64::try_from(number * ENTRY).ok()).unwrap_or(u64::MAX)
 }
 
 /// Reads what `places` name, up to `AT_ONCE` octets, but those that are gone.
@@ -233,14 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_program_keeps_its_pages_by_itself() {
-        let mut quiet = Quiet::default();
-        for looks in 1..=3 {
-            assert_eq!(quiet.look(MANY * looks), Wish::Nothing);
+    fn the_list_of_what_is_in_memory_is_read_by_pages_of_the_machine() {
+        for (page, place) in
+            [(4096, 0x5_5d4c_8130 * 8), (16_384, 0x1_5753_204c * 8), (65_536, 0x55d4_c813 * 8)]
+        {
+            assert_eq!(place_of_entry(0x55d4_c813_0000, page), place, "{page}");
         }
-        assert_eq!(quiet.look(MANY * 3), Wish::Renew, "the list is old");
-        assert_eq!(quiet.look(MANY * 4 - 1), Wish::Renew);
-        assert_eq!(quiet.look(MANY * 4 - 1), Wish::Keep);
+        assert_eq!(page_size().unwrap() % 4096, 0);
     }
 
     #[test]
@@ -249,7 +273,7 @@ mod tests {
         let wanted = Mapping { addresses: 0x55d4_c813_0000..0x55d4_c830_d000, is_file: true };
         assert_eq!(Mapping::parse(file), Some(wanted));
         let heap = "55d4f4147000-55d4f4168000 rw-p 00000000 00:00 0       [heap]";
-        assert!(Mapping::parse(heap).is_some_and(|heap| !heap.is_file && heap.pages() == 33));
+        assert!(Mapping::parse(heap).is_some_and(|heap| !heap.is_file && heap.size() == 33 * 4096));
         assert!(Mapping::parse("7f68d2372000-7f68d2572000 rw-p 00000000 00:00 0").is_some());
         for other in [
             "7f68c4021000-7f68c8000000 ---p 00000000 00:00 0",
@@ -265,27 +289,47 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_pages_of_this_process_are_found_and_can_be_read() {
-        let mine = vec![1_u8; 64 * PAGE];
-        let pages = Pages::now().unwrap();
-        assert!((64..=MOST_PAGES).contains(&pages.count), "{}", pages.count);
-        assert_eq!(pages.ranges.iter().map(|range| range.len() / PAGE).sum::<usize>(), pages.count);
-        let start = mine.as_ptr().addr().next_multiple_of(PAGE);
-        let place = start + 32 * PAGE;
-        assert!(pages.ranges.iter().any(|range| range.contains(&place)) || pages.count == MOST_PAGES);
-        pages.read().unwrap();
+    #[tokio::test]
+    async fn the_pages_of_this_process_are_found_and_can_be_read() {
+        let page = page_size().unwrap();
+        let mine = vec![1_u8; 64 * page];
+        let pages = match Pages::now().await {
+            Err(error) if is_for_good(&error) => return eprintln!("not looked at here: {error}"),
+            pages => pages.unwrap(),
+        };
+        let most = MOST_OCTETS / page;
+        assert!((1..=most).contains(&pages.count), "{}", pages.count);
+        assert_eq!(pages.ranges.iter().map(|range| range.len() / page).sum::<usize>(), pages.count);
+        let place = mine.as_ptr().addr() + 32 * page;
+        assert!(pages.ranges.iter().any(|range| range.contains(&place)) || pages.count == most);
+        match pages.read().await {
+            Err(error) if is_for_good(&error) => eprintln!("not read here: {error}"),
+            read => read.unwrap(),
+        }
     }
 
     #[test]
     fn pages_that_are_gone_are_passed_over() {
         let mine = [1_u8; AT_ONCE];
         let there = RemoteIoVec { base: mine.as_ptr().addr(), len: 1 };
-        // No process may map its first page (vm.mmap_min_addr).
+        // No program maps its first page.
         let gone = RemoteIoVec { base: 0, len: 1 };
         for places in [&[gone][..], &[gone, there], &[there, gone, there], &[gone; 3], &[there; AT_ONCE], &[]]
         {
-            read_some(places).unwrap();
+            match read_some(places) {
+                Err(error) if is_for_good(&error) => eprintln!("not read here: {error}"),
+                read => read.unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn errors_that_come_again_are_told_from_those_that_pass() {
+        for errno in [Errno::EPERM, Errno::EACCES, Errno::ENOSYS, Errno::ENOENT] {
+            assert!(is_for_good(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM] {
+            assert!(!is_for_good(&errno.into()), "{errno}");
         }
     }
 }
