@@ -88,7 +88,7 @@ fn cache(c: &mut Criterion) {
         group.bench_function(label, |b| {
             b.iter(|| {
                 let question = parsed[random.usize(..count)].question();
-                cache.lookup(&KeyRef { question, variant: VARIANT }, now)
+                cache.lookup(&KeyRef { question, variant: VARIANT }, cache.moment(now))
             });
         });
     }
@@ -143,7 +143,7 @@ fn resolver(c: &mut Criterion) {
     let mut next = hot.iter().cycle();
     let mut group = c.benchmark_group("resolver");
     group.bench_function("hit: parse, rules, look-up, render, record", |b| {
-        b.iter(|| inside.take(next.next().unwrap(), &mut out).unwrap());
+        b.iter(|| inside.take(&inside.round(), next.next().unwrap(), &mut out).unwrap());
     });
     // Inside the driver's thread, so that what is measured is the work and not the hand-over.
     let mut round = 0;

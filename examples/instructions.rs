@@ -42,14 +42,18 @@ fn main() {
     }
 }
 
-/// Hits on 1,000 names.
+/// Hits on 1,000 names, 20 together: so many come at once when a worker is busy.
 fn hits(times: usize) {
+    const TOGETHER: usize = 20;
     let inside = Inside::new("64MiB");
     let hot = queries("hot", 1000);
     inside.fill(&hot);
     let mut out = [0; REPLY];
-    for message in hot.iter().cycle().take(times) {
-        inside.take(message, &mut out).unwrap();
+    for messages in hot.chunks(TOGETHER).cycle().take(times.div_ceil(TOGETHER)) {
+        let round = inside.round();
+        for message in messages {
+            inside.take(&round, message, &mut out).unwrap();
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl Replay {
     fn ask(&self, message: &[u8]) -> bool {
         let parsed = QueryRef::parse(message).unwrap();
         let key = KeyRef { question: parsed.question(), variant: VARIANT };
-        if !matches!(self.cache.lookup(&key, self.now), Lookup::Miss) {
+        if !matches!(self.cache.lookup(&key, self.cache.moment(self.now)), Lookup::Miss) {
             return true;
         }
         let response = answer(message);

@@ -42,9 +42,10 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("hickory_proto", &["wire/"], "a codec for cold paths: its types stay below our own"),
     (
         "nix",
-        &["listener/batch.rs", "control/network/netlink.rs", "control/residency.rs"],
+        &["listener/batch/", "control/network/netlink.rs", "control/residency.rs"],
         "batched system calls, netlink, and reading own pages, each behind one interface",
     ),
+    ("rustix", &["listener/batch/"], "socket options that other wrappers lack"),
     ("serde", &["config/"], "only the configuration is read by derive"),
     ("toml", &["config/"], "the format of the configuration"),
     ("saphyr_parser", &["control/import/yaml.rs"], "the format of another program's configuration"),

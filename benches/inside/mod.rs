@@ -25,7 +25,7 @@ use veildns::config::settings::Settings;
 use veildns::config::settings::dnstap::MessageKind;
 use veildns::resolver::snapshot::Snapshot;
 use veildns::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
-use veildns::resolver::{Resolver, Step};
+use veildns::resolver::{Resolver, Round, Step};
 use veildns::telemetry::counters::{Block, Telemetry};
 use veildns::telemetry::dnstap::Occasion;
 use veildns::telemetry::dnstap::event::{Parties, Protocol};
@@ -83,13 +83,18 @@ impl Inside {
         self.telemetry.traces().open(&settings.traces.unwrap(), queue)
     }
 
+    /// Begins on messages that came together.
+    pub fn round(&self) -> Round {
+        self.resolver.round(self.now)
+    }
+
     /// Does with a message what the UDP loop does; returns the length of the reply, None for a miss.
-    pub fn take(&self, message: &[u8], out: &mut [u8]) -> Option<usize> {
+    pub fn take(&self, round: &Round, message: &[u8], out: &mut [u8]) -> Option<usize> {
         let query = QueryRef::parse(message).unwrap();
         let limit = query.reply_limit(ClientTransport::Udp).min(out.len());
         self.tell(MessageKind::ClientQuery, message);
         let (step, outcome) =
-            self.resolver.answer_now(&query, ClientTransport::Udp, self.now, &mut out[..limit]);
+            self.resolver.answer_now(round, &query, ClientTransport::Udp, &mut out[..limit]);
         let Step::Reply(octets) = step else { return None };
         assert_eq!(outcome.source, Source::Cache);
         let detail = QueryDetail { client: CLIENT.ip(), question: Some(query.question()), upstream: None };
@@ -112,9 +117,10 @@ impl Inside {
         let expected = self.sink.0.load(Ordering::Relaxed) + messages.len();
         let mut out = [0; REPLY];
         let mut misses = Vec::with_capacity(messages.len());
+        let round = self.round();
         for message in messages {
             let query = QueryRef::parse(message).unwrap();
-            let (step, _) = self.resolver.answer_now(&query, ClientTransport::Udp, self.now, &mut out);
+            let (step, _) = self.resolver.answer_now(&round, &query, ClientTransport::Udp, &mut out);
             let Step::Wait(pending) = step else { panic!("not a miss: {step:?}") };
             let sink: Arc<dyn ReplySink> = self.sink.clone();
             let client = ClientToken { peer: CLIENT, local: None, interface: 0 };

@@ -151,7 +151,7 @@ impl Entry {
         self.hash == key.hash
             && self.partition == key.key.variant.partition.0
             && self.marks.variant() == Marks::of(key.key.variant).variant()
-            && self.answer.question().matches(&key.key.question)
+            && self.answer.answers(&key.key.question)
     }
 
     /// Returns the half of the key's hash that the shard's table goes by.

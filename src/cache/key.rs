@@ -3,6 +3,7 @@
 //! A key is never stored: an entry is compared by the question inside its answer. Nothing here knows how
 //! entries are kept.
 
+use crate::wire::letter_case::ends;
 use crate::wire::question::QuestionRef;
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, Hasher};
@@ -46,21 +47,20 @@ impl<'a> KeyRef<'a> {
     /// choose names that collide.
     pub fn hash_with(&self, builder: &DefaultHashBuilder) -> u64 {
         let mut hasher = builder.build_hasher();
+        // Sixteen octets at a time: the hasher mixes two words by one multiplication.
+        let mut write = |[low, high]: [u64; 2]| hasher.write_u128(u128::from(low) | u128::from(high) << 64);
         let name = self.question.name.as_bytes();
-        let (words, rest) = name.as_chunks();
-        for word in words {
-            hasher.write_u64(lower_case(*word));
+        let (pairs, rest) = name.as_chunks::<16>();
+        for pair in pairs {
+            write(ends(pair));
         }
         if !rest.is_empty() {
-            hasher.write_u64(lower_case(last_word(name)));
+            write(ends(name.last_chunk::<16>().map_or(name, <[u8; 16]>::as_slice)));
         }
         let Variant { dnssec_ok, checking_disabled, partition } = self.variant;
-        hasher.write_u64(
-            u64::from(self.question.rtype.0)
-                | u64::from(self.question.class.0) << 16
-                | u64::from(partition.0) << 32,
-        );
-        hasher.write_usize(name.len() << 2 | usize::from(dnssec_ok) | usize::from(checking_disabled) << 1);
+        let question = u64::from(self.question.rtype.0) | u64::from(self.question.class.0) << 16;
+        let bits = u64::from(dnssec_ok) | u64::from(checking_disabled) << 1 | (name.len() as u64) << 2;
+        write([question | u64::from(partition.0) << 32, bits]);
         hasher.finish()
     }
 }
@@ -76,56 +76,11 @@ pub(super) struct HashedKey<'k, 'a> {
     pub(super) shard_bits: u32,
 }
 
-/// Returns the last eight octets, those before a rest that was hashed already among them; fewer are padded.
-fn last_word(name: &[u8]) -> [u8; 8] {
-    if let Some(last) = name.last_chunk() {
-        return *last;
-    }
-    let mut padded = [0; 8];
-    for (to, from) in padded.iter_mut().zip(name) {
-        *to = *from;
-    }
-    padded
-}
-
-/// Returns eight octets of a name as a word with A to Z made a to z, all at once. Length octets (at most 63) are below
-/// 'A' and stay as they are, so labels need not be told apart.
-fn lower_case(octets: [u8; 8]) -> u64 {
-    /// One in every octet.
-    const ONES: u64 = u64::MAX / 255;
-    /// The top bit of every octet.
-    const TOPS: u64 = ONES << 7;
-    let word = u64::from_le_bytes(octets);
-    let low = word & !TOPS;
-    let beyond_z = low + ONES * (0x7F - b'Z' as u64);
-    let from_a = low + ONES * (0x80 - b'A' as u64);
-    let upper = (beyond_z ^ from_a) & !word & TOPS;
-    word | upper >> 2
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::name::NameRef;
     use crate::wire::question::{Class, RecordType};
-
-    #[test]
-    fn lower_case_agrees_with_ascii_for_every_octet_at_every_place() {
-        for octet in 0..=u8::MAX {
-            for place in 0..8 {
-                let mut octets = [b'Q', 0, 63, b'z', 0xFF, b'@', b'[', b'A'];
-                octets[place] = octet;
-                let expected = u64::from_le_bytes(octets.map(|o| o.to_ascii_lowercase()));
-                assert_eq!(lower_case(octets), expected, "octet {octet} at {place}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_last_word_overlaps_or_is_padded() {
-        assert_eq!(&last_word(b"0123456789"), b"23456789");
-        assert_eq!(&last_word(b"abc"), b"abc\0\0\0\0\0");
-    }
 
     #[test]
     fn every_octet_and_bit_of_a_key_changes_the_hash() {

@@ -84,6 +84,10 @@ pub struct Cache {
     gone: [AtomicU64; 4],
 }
 
+/// A point in time by the cache's clock: see [`Cache::moment`].
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(Ticks);
+
 /// A shard alone on its cache lines: two neighbours' locks on one line would slow both.
 #[repr(align(128))]
 #[derive(Debug)]
@@ -113,10 +117,14 @@ impl Cache {
         }
     }
 
+    /// Returns `now` by the cache's clock, for any number of look-ups.
+    pub fn moment(&self, now: Instant) -> Moment {
+        Moment(Ticks::since(self.epoch, now))
+    }
+
     /// Returns what is known, and counts the use.
-    pub fn lookup(&self, key: &key::KeyRef<'_>, now: Instant) -> Lookup {
+    pub fn lookup(&self, key: &key::KeyRef<'_>, Moment(now): Moment) -> Lookup {
         let hashed = key.hashed(&self.hash_builder);
-        let now = Ticks::since(self.epoch, now);
         match self.shard(&hashed) {
             Some(mut shard) => shard.lookup(&hashed, now),
             None => Lookup::Miss,

@@ -122,7 +122,8 @@ async fn through(core: &Core, octets: &[u8]) -> Option<(Bytes, ReplyNote)> {
     let query = QueryRef::parse(octets).ok()?;
     let mut out = vec![0; MAX_MESSAGE];
     let now = crate::clock::now();
-    let (step, outcome) = core.resolver().answer_now(&query, ClientTransport::Tcp, now, &mut out);
+    let resolver = core.resolver();
+    let (step, outcome) = resolver.answer_now(&resolver.round(now), &query, ClientTransport::Tcp, &mut out);
     match step {
         Step::Reply(written) => {
             out.truncate(written);

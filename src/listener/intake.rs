@@ -47,7 +47,7 @@ impl<A: Answer> Intake<A> {
         Self { context, block }
     }
 
-    /// Starts on messages that arrived together: the access list is loaded once for them. `local` is the address of the socket
+    /// Starts on messages that arrived together: what is in force is loaded once for them. `local` is the address of the socket
     /// they came by.
     pub(super) fn round(
         &self,
@@ -55,17 +55,20 @@ impl<A: Answer> Intake<A> {
         local: Option<SocketAddr>,
         now: Instant,
     ) -> Round<'_, A> {
-        Round { intake: self, access: self.context.access.load(), transport, local, now }
+        let Context { access, resolver, .. } = &*self.context;
+        Round { intake: self, access: access.load(), resolver: resolver.round(now), transport, local, now }
     }
 }
 
 /// Messages that arrived together.
 #[derive(Debug)]
-pub(super) struct Round<'a, A> {
+pub(super) struct Round<'a, A: Answer> {
     /// The worker's.
     intake: &'a Intake<A>,
     /// Who may ask, as of now.
     access: Guard<Arc<AccessList>>,
+    /// What the resolver knows for all of them.
+    resolver: A::Round,
     /// How they came.
     transport: ClientTransport,
     /// The address of the socket they came by.
@@ -101,7 +104,7 @@ impl<A: Answer> Round<'_, A> {
             return self.refuse(query, client, out);
         }
         let resolver = &self.intake.context.resolver;
-        let (step, outcome) = resolver.answer_now(query, self.transport, self.now, out);
+        let (step, outcome) = resolver.answer_now(&self.resolver, query, self.transport, out);
         match step {
             Step::Reply(octets) => {
                 self.record(&outcome, client, Some(query.question()));

@@ -22,7 +22,7 @@ pub mod worker;
 use crate::config::settings::Limits;
 use crate::listener::admission::AccessList;
 use crate::resolver::waiter::Waiter;
-use crate::resolver::{Pending, Resolver, Step};
+use crate::resolver::{Pending, Resolver, Round, Step};
 use crate::telemetry::counters::Telemetry;
 use crate::telemetry::outcome::Outcome;
 use crate::wire::query::{ClientTransport, QueryRef};
@@ -36,12 +36,18 @@ pub trait Answer: Debug + Send + Sync + 'static {
     /// A query that could not be answered at once.
     type Pending: Send + 'static;
 
+    /// What is the same for all queries that came together.
+    type Round: Debug;
+
+    /// Begins on queries that came together, at `now`.
+    fn round(&self, now: Instant) -> Self::Round;
+
     /// Writes a reply into `out`, which is as long as the reply may be, or says that it must wait.
     fn answer_now(
         &self,
+        round: &Self::Round,
         query: &QueryRef<'_>,
         transport: ClientTransport,
-        now: Instant,
         out: &mut [u8],
     ) -> (Step<Self::Pending>, Outcome);
 
@@ -51,15 +57,20 @@ pub trait Answer: Debug + Send + Sync + 'static {
 
 impl Answer for Resolver {
     type Pending = Pending;
+    type Round = Round;
+
+    fn round(&self, now: Instant) -> Round {
+        Self::round(self, now)
+    }
 
     fn answer_now(
         &self,
+        round: &Round,
         query: &QueryRef<'_>,
         transport: ClientTransport,
-        now: Instant,
         out: &mut [u8],
     ) -> (Step, Outcome) {
-        Self::answer_now(self, query, transport, now, out)
+        Self::answer_now(self, round, query, transport, out)
     }
 
     fn enqueue(&self, misses: &mut Vec<(Pending, Waiter)>) {

@@ -220,7 +220,7 @@ fn leave_group(socket: &UdpSocket) -> io::Result<()> {
 /// How a turn ended.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    /// The queue is empty: wait for the kernel to say otherwise. A batch that is not full is taken as a sign
+    /// The queue is empty: wait for the kernel to say otherwise. A batch of few is taken as a sign
     /// of that, which saves the call that would only return EAGAIN. It is safe: epoll is edge-triggered and
     /// reports every arrival after the batch was taken, whatever we remember of readiness.
     Emptied,
@@ -253,7 +253,7 @@ fn take_turn<A: Answer>(
         }
         match received {
             Ok(Received::All) => return Turn::Emptied,
-            Ok(Received::Window) => {}
+            Ok(Received::Some) => {}
             Ok(Received::Batch) => intake.context.telemetry.bounds().reached(Bound::UdpBatch),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
             Err(error) => {

@@ -86,40 +86,42 @@ impl<T> NameMap<T> {
     }
 }
 
-/// Tells by its top-level label alone that a name matches nothing, which spares most names all other look-ups: small
-/// maps hold a handful of top-level labels, and what people ask for is mostly under others.
+/// Tells by a name's last octets alone that it matches nothing, which spares most names all other look-ups: small maps hold
+/// a handful of top-level labels, and what people ask for is mostly under others.
 ///
 /// 1,024 bits, so that it is unlikely for any popular domain to share one with a small map's labels.
 #[derive(Clone, Debug, Default)]
 struct TopFilter([u64; 16]);
 
 impl TopFilter {
-    /// Notes the top-level label of a suffix; the root is above all of them.
+    /// Notes the end of a suffix. The root, and what is hardly longer, is at the end of other names, too.
     fn add(&mut self, suffix: NameRef<'_>) {
-        let Some(top) = suffix.labels().last() else {
+        let Some((word, bit)) = Self::place(suffix) else {
             self.0.fill(u64::MAX);
             return;
         };
-        let (word, bit) = Self::place(top);
         if let Some(word) = self.0.get_mut(word) {
             *word |= bit;
         }
     }
 
-    /// False when no suffix has the top-level label of `name`, nor is the root.
+    /// False when no suffix ends like `name`.
     fn may_hold(&self, name: NameRef<'_>) -> bool {
-        let Some(top) = name.labels().last() else { return true };
-        let (word, bit) = Self::place(top);
+        let Some((word, bit)) = Self::place(name) else { return true };
         self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Returns the word and the bit of a label: from its length and its ends, whatever the letters' case. Not seeded: whoever
-    /// aims at a bit gains one ordinary look-up.
-    fn place(label: &[u8]) -> (usize, u64) {
-        let end = |octet: Option<&u8>| octet.map_or(0, |octet| usize::from(octet | 0x20));
-        let (first, last) = (end(label.first()), end(label.last()));
-        let word = (first ^ (label.len() << 3)) % 16;
-        (word, 1 << ((last ^ (first << 2) ^ (label.len() << 2)) % 64))
+    /// Returns the word and the bit of a name: from the three octets before the root, whatever the letters' case. None when
+    /// not all of them are the name's own. Not seeded: whoever aims at a bit gains one ordinary look-up.
+    fn place(name: NameRef<'_>) -> Option<(usize, u64)> {
+        /// Sheds the bit that is a letter's case, the same of any two octets that differ by it alone.
+        const WITHOUT_CASE: u32 = 0x001F_1F1F;
+        let [first, second, third, _root] = *name.as_bytes().last_chunk()?;
+        let ends = u32::from_be_bytes([0, first, second, third]) & WITHOUT_CASE;
+        // The multiplier is 2^32 divided by the golden ratio: it spreads over the top bits what differs below.
+        let [high, low, ..] = ends.wrapping_mul(0x9E37_79B1).to_be_bytes();
+        let place = u16::from_be_bytes([high, low]) >> 6;
+        Some((usize::from(place / 64), 1 << (place % 64)))
     }
 }
 
@@ -181,6 +183,48 @@ mod tests {
     fn letter_case_of_the_name_is_ignored() {
         let asked = NameRef::parse(b"\x03wWw\x07EXAMPLE\x00").unwrap();
         assert_eq!(map(&["Example"]).matches(asked), Some(&"Example"));
+    }
+
+    #[test]
+    fn short_suffixes_are_found_at_the_end_of_any_name() {
+        let map = map(&["a", "bc"]);
+        for (asked, expected) in
+            [("a", "a"), ("x.a", "a"), ("longer.A", "a"), ("bc", "bc"), ("x.BC", "bc"), ("longer.bc", "bc")]
+        {
+            assert_eq!(map.matches(name(asked).view()), Some(&expected), "{asked}");
+        }
+    }
+
+    #[test]
+    fn names_under_popular_domains_need_no_look_up_in_a_small_map() {
+        let special = ["test", "invalid", "onion", "alt", "local", "internal", "home.arpa", "localhost"];
+        let map = map(&special);
+        for top in [
+            "com",
+            "net",
+            "org",
+            "de",
+            "uk",
+            "jp",
+            "cn",
+            "io",
+            "dev",
+            "app",
+            "info",
+            "fr",
+            "nl",
+            "ru",
+            "br",
+            "eu",
+            "cloud",
+            "global",
+            "goog",
+            "amazon",
+            "microsoft",
+        ] {
+            assert!(!map.tops.may_hold(name(&format!("www.example.{top}")).view()), "{top}");
+        }
+        assert!(map.tops.may_hold(name("printer.LOCAL").view()));
     }
 
     #[test]

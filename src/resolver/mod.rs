@@ -35,7 +35,7 @@ use self::permits::{Permit, Permits};
 use self::snapshot::{GroupEntry, Snapshot};
 use self::waiter::{ReplyBatch, ReplyNote, Waiter};
 use crate::cache::key::{KeyRef, PartitionId, Variant};
-use crate::cache::{Cache, Found, Lookup};
+use crate::cache::{Cache, Found, Lookup, Moment};
 use crate::config::settings::dnstap::MessageKind;
 use crate::policy::Verdict;
 use crate::policy::client_subnet::SubnetContent;
@@ -49,7 +49,7 @@ use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryRef};
 use crate::wire::reply;
 use crate::wire::stored::{StoredAnswer, TtlRule};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -92,6 +92,16 @@ pub struct Pending {
     stale: Option<StoredAnswer>,
 }
 
+/// What is the same for queries that came together: the configuration is loaded and the clock read once for them. Not to be
+/// kept longer, for it holds on to the configuration.
+#[derive(Debug)]
+pub struct Round {
+    /// The configuration in force.
+    snapshot: Guard<Arc<Snapshot>>,
+    /// When they came, by the cache's clock.
+    now: Moment,
+}
+
 /// A query as it came.
 #[derive(Clone, Copy)]
 struct Arrival<'q, 'a> {
@@ -99,8 +109,6 @@ struct Arrival<'q, 'a> {
     query: &'q QueryRef<'a>,
     /// How the client asked.
     transport: ClientTransport,
-    /// When.
-    now: Instant,
     /// What the reply says to its options.
     options: ReplyOptions<'a>,
 }
@@ -180,16 +188,21 @@ impl Resolver {
         &self.permits
     }
 
+    /// Begins on queries that came together, at `now`.
+    pub fn round(&self, now: Instant) -> Round {
+        Round { snapshot: self.snapshot.load(), now: self.cache.moment(now) }
+    }
+
     /// Answers from memory or says that the query must wait. Writes the reply into `out`, which is as long as a reply
     /// may be. Never blocks; allocates nothing when it answers from the cache.
     pub fn answer_now(
         &self,
+        round: &Round,
         query: &QueryRef<'_>,
         transport: ClientTransport,
-        now: Instant,
         out: &mut [u8],
     ) -> (Step, Outcome) {
-        let snapshot = self.snapshot.load();
+        let snapshot = &round.snapshot;
         let options = self.keepalive.options(&snapshot.subnet, query, transport);
         let (verdict, _rule) = snapshot.policy.on_query(query);
         match verdict {
@@ -204,17 +217,13 @@ impl Resolver {
             }
             Verdict::Drop => return (Step::Drop, outcome(Source::Refused, Rcode::REFUSED, None, transport)),
         }
-        self.route_and_look_up(&snapshot, &Arrival { query, transport, now, options }, out)
+        self.route_and_look_up(round, &Arrival { query, transport, options }, out)
     }
 
     /// Stages 5 and 6: route, cache.
-    fn route_and_look_up(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        arrival: &Arrival<'_, '_>,
-        out: &mut [u8],
-    ) -> (Step, Outcome) {
-        let Arrival { query, transport, now, options } = *arrival;
+    fn route_and_look_up(&self, round: &Round, arrival: &Arrival<'_, '_>, out: &mut [u8]) -> (Step, Outcome) {
+        let Round { snapshot, now } = round;
+        let Arrival { query, transport, options } = *arrival;
         let question = query.question();
         let group = snapshot.routes.group_for(question.name, question.rtype);
         let Some(entry) = snapshot.groups.get(group) else {
@@ -242,7 +251,7 @@ impl Resolver {
             let question = question_octets(query);
             Refresh { snapshot: Arc::clone(snapshot), group, variant, subnet, hash: hash(), question }
         };
-        match self.look_up(&key, entry, now) {
+        match self.look_up(&key, entry, *now) {
             Lookup::Fresh(found) => fresh(&found, arrival, out),
             Lookup::FreshRefreshDue(found) => {
                 if self.begin_refresh(snapshot, refresh) {
@@ -284,7 +293,7 @@ impl Resolver {
     }
 
     /// Looks an answer up. What failed while no server was up is forgotten when there is one again.
-    fn look_up(&self, key: &KeyRef<'_>, entry: &GroupEntry, now: Instant) -> Lookup {
+    fn look_up(&self, key: &KeyRef<'_>, entry: &GroupEntry, now: Moment) -> Lookup {
         let lookup = self.cache.lookup(key, now);
         if is_failure(&lookup) && entry.has_recovered() {
             self.cache.forget_failures();

@@ -46,6 +46,11 @@ pub struct ClientToken {
 }
 
 impl ClientToken {
+    /// Names a client of a socket that is bound to one address.
+    pub fn new(peer: SocketAddr) -> Self {
+        Self { peer, local: None, interface: 0 }
+    }
+
     /// Returns what dnstap is told of this client's query or of the reply to it, besides the octets. `bound` is the address of
     /// the socket it came by.
     pub(crate) fn occasion(

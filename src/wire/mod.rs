@@ -6,6 +6,7 @@ pub mod ede;
 pub mod edns;
 pub mod frame;
 pub mod header;
+pub(crate) mod letter_case;
 pub mod name;
 mod packed_name;
 pub mod query;

@@ -2,6 +2,7 @@
 //! cut into suffixes, read from and written as text. Compressed names of received messages are
 //! `response::PackedName`, not this.
 
+use super::letter_case;
 use std::fmt::{self, Write as _};
 use std::iter::FusedIterator;
 use std::str::FromStr;
@@ -69,7 +70,7 @@ impl<'a> NameRef<'a> {
 
     /// True when both are the same name.
     pub fn eq_ignore_case(&self, other: NameRef<'_>) -> bool {
-        self.0.eq_ignore_ascii_case(other.0)
+        letter_case::same(self.0, other.0)
     }
 
     /// True when equal to `parent` or below it (label boundaries respected, case ignored).
@@ -79,7 +80,7 @@ impl<'a> NameRef<'a> {
             let Some((_, rest)) = split_label(suffix) else { return false };
             suffix = rest;
         }
-        suffix.eq_ignore_ascii_case(parent.0)
+        letter_case::same(suffix, parent.0)
     }
 
     /// Copies the name lower-cased (ASCII) into `out` and returns the written part; `out` of `MAX_NAME` octets

@@ -5,6 +5,7 @@ use super::edns::{self, OptFields, ReplyOptions};
 use super::header::{self, HEADER_LEN, HeaderRef, Rcode};
 use super::query::QueryRef;
 use super::question::QuestionRef;
+use super::response::{ResponseRef, Section};
 
 /// Writes a reply with the client's question, `rcode`, RA=1, and when the query had EDNS an OPT with `options`. Returns
 /// octets written (0 only if `out` is shorter than header + question + OPT).
@@ -26,6 +27,19 @@ pub fn reject(message: &[u8], rcode: Rcode, out: &mut [u8]) -> Option<usize> {
     // Without an OPT the upper bits have no place; a client that sent no EDNS never gets such a code.
     let opt = (rcode.extended() > 0).then(|| opt_fields(rcode.extended(), false, &ReplyOptions::default()));
     write_message((header.id(), Flags::of(header, rcode)), question, opt, out)
+}
+
+/// Writes what is left of one of our replies when its way cannot carry it whole: header, question, and an OPT record without
+/// options if it had one, with TC=1, so that the client asks again over TCP (RFC 9715). Returns octets written; None for
+/// what is no reply, or has no room.
+pub fn cut(reply: &[u8], out: &mut [u8]) -> Option<usize> {
+    let reply = ResponseRef::parse(reply).ok()?;
+    let [third, fourth] = reply.header().flags();
+    let extended_rcode = reply.rcode().extended();
+    let flags = Flags { octets: [third | header::FLAG_TC, fourth], extended_rcode };
+    let opt = reply.edns().map(|edns| opt_fields(extended_rcode, edns.dnssec_ok, &ReplyOptions::default()));
+    let question = reply.bytes().get(HEADER_LEN..reply.section_start(Section::Answer))?;
+    write_message((reply.header().id(), flags), question, opt, out)
 }
 
 /// Returns the octets of the one question, if there is one in full.
@@ -114,6 +128,36 @@ mod tests {
         let len = write(&mut out);
         out.truncate(len);
         out
+    }
+
+    #[test]
+    fn a_reply_that_is_cut_keeps_its_header_question_and_opt_record() {
+        let query = QueryRef::parse(WITH_EDNS).unwrap();
+        let whole = written(|out| error(&query, Rcode::NXDOMAIN, &BLOCKED, out));
+        let bare = written(|out| error(&query, Rcode::NXDOMAIN, &ReplyOptions::default(), out));
+        let rest = written(|out| cut(&whole, out).unwrap());
+        assert_eq!(rest[2], bare[2] | header::FLAG_TC);
+        assert_eq!((&rest[..2], &rest[3..]), (&bare[..2], &bare[3..]));
+        let query = QueryRef::parse(PLAIN).unwrap();
+        let plain = written(|out| error(&query, Rcode::NOERROR, &BLOCKED, out));
+        let mut rest = written(|out| cut(&plain, out).unwrap());
+        rest[2] &= !header::FLAG_TC;
+        assert_eq!(rest, plain);
+        for (reply, room) in [(&whole[..], 5), (&whole[..4], 512), (PLAIN, 512)] {
+            assert_eq!(cut(reply, &mut [0; 512][..room]), None, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn records_are_cut_off() {
+        let mut whole = written(|out| error(&QueryRef::parse(PLAIN).unwrap(), Rcode::NOERROR, &BLOCKED, out));
+        let question_end = whole.len();
+        whole[7] = 1;
+        whole.extend_from_slice(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\xc0\x00\x02\x01");
+        let rest = written(|out| cut(&whole, out).unwrap());
+        whole[7] = 0;
+        whole[2] |= header::FLAG_TC;
+        assert_eq!(rest, whole[..question_end]);
     }
 
     #[test]

@@ -281,7 +281,9 @@ impl Stage {
         let parsed = QueryRef::parse(&octets).unwrap();
         let transport = if ask.tcp { ClientTransport::Tcp } else { ClientTransport::Udp };
         let mut out = vec![0; parsed.reply_limit(transport)];
-        let (progress, outcome) = self.core.resolver().answer_now(&parsed, transport, received, &mut out);
+        let resolver = self.core.resolver();
+        let (progress, outcome) =
+            resolver.answer_now(&resolver.round(received), &parsed, transport, &mut out);
         let peer = SocketAddr::new(self.address(client), u16::try_from(place).unwrap());
         match progress {
             Progress::Reply(written) => {

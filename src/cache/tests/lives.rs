@@ -37,7 +37,7 @@ fn letter_case_does_not_tell_names_apart() {
         QuestionRef { name: NameRef::parse(shouted).unwrap(), rtype: RecordType::A, class: Class::IN };
     let whispered = name("www-abcxyz1.example.org.");
     bench.store(&whispered, 300, 7);
-    let found = bench.cache.lookup(&KeyRef { question, ..key(&whispered) }, bench.now);
+    let found = bench.cache.lookup(&KeyRef { question, ..key(&whispered) }, bench.cache.moment(bench.now));
     assert!(matches!(found, Lookup::Fresh(found) if serial(&found.answer) == 7));
 }
 
@@ -58,13 +58,13 @@ fn type_class_do_cd_and_partition_are_told_apart() {
     keys.push(KeyRef { question: QuestionRef { class: Class::CH, ..base.question }, ..base });
     bench.store(&www, 300, 1);
     for key in &keys {
-        assert!(matches!(bench.cache.lookup(key, bench.now), Lookup::Miss), "{key:?}");
+        assert!(matches!(bench.cache.lookup(key, bench.cache.moment(bench.now)), Lookup::Miss), "{key:?}");
     }
     for (key, serial) in keys.iter().take(variants.len()).zip(2..) {
         bench.cache.store(key, address(&www, 300, serial), Provenance::default(), bench.now);
     }
     for (key, expected) in keys.iter().take(variants.len()).zip(2..) {
-        let found = bench.cache.lookup(key, bench.now);
+        let found = bench.cache.lookup(key, bench.cache.moment(bench.now));
         assert!(matches!(found, Lookup::Fresh(found) if serial(&found.answer) == expected), "{key:?}");
     }
     assert_eq!(bench.serial(&www), Some(1));
@@ -80,7 +80,9 @@ fn what_is_returned_has_its_ttls_within_bounds() {
     let www = name("www.example.");
     for (ttl, expected) in [(5, 60), (300, 300), (7200, 600)] {
         assert_eq!(bench.store(&www, ttl, 1).min_ttl(), Some(Ttl(expected)));
-        let Lookup::Fresh(found) = bench.cache.lookup(&key(&www), bench.now) else { panic!() };
+        let Lookup::Fresh(found) = bench.cache.lookup(&key(&www), bench.cache.moment(bench.now)) else {
+            panic!()
+        };
         assert_eq!(found.answer.min_ttl(), Some(Ttl(expected)));
     }
 }
@@ -126,7 +128,7 @@ fn a_fresh_denial_ends_a_stale_answer_even_when_it_may_not_be_kept() {
         assert_eq!(bench.word(&ghost), "stale");
         let denial = Message::ask("ghost.example.", RecordType::A).rcode(Rcode::NXDOMAIN).soa(900, minimum);
         bench.cache.store(&key(&ghost), denial.stored(), Provenance::default(), bench.now);
-        match bench.cache.lookup(&key(&ghost), bench.now) {
+        match bench.cache.lookup(&key(&ghost), bench.cache.moment(bench.now)) {
             Lookup::Fresh(found) => assert_eq!((found.answer.rcode(), minimum), (Rcode::NXDOMAIN, 300)),
             Lookup::Miss => assert_eq!(minimum, 0),
             Lookup::FreshRefreshDue(_) | Lookup::Stale(_) => panic!("{minimum}"),

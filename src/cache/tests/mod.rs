@@ -42,7 +42,7 @@ impl Bench {
 
     /// A look-up in one word and, if something was found, its age.
     fn look(&self, name: &Name) -> (&'static str, u32) {
-        match self.cache.lookup(&key(name), self.now) {
+        match self.cache.lookup(&key(name), self.cache.moment(self.now)) {
             Lookup::Fresh(found) if found.failure => {
                 assert_eq!(found.answer.rcode(), Rcode::SERVFAIL);
                 ("failure", found.age_secs)
@@ -60,7 +60,7 @@ impl Bench {
     }
 
     fn serial(&self, name: &Name) -> Option<u32> {
-        match self.cache.lookup(&key(name), self.now) {
+        match self.cache.lookup(&key(name), self.cache.moment(self.now)) {
             Lookup::Fresh(found) | Lookup::FreshRefreshDue(found) | Lookup::Stale(found) => {
                 Some(serial(&found.answer))
             }

@@ -84,7 +84,7 @@ proptest! {
                 Deed::Look { key } => {
                     let known = model.get(&key).filter(|known| known.secs > 0);
                     let age = known.map_or(u64::MAX, |known| clock - known.at);
-                    let (found, is_fresh) = match bench.cache.lookup(&key_of(key), now) {
+                    let (found, is_fresh) = match bench.cache.lookup(&key_of(key), bench.cache.moment(now)) {
                         Lookup::Fresh(found) | Lookup::FreshRefreshDue(found) => (found, true),
                         Lookup::Stale(found) => (found, false),
                         Lookup::Miss => {

@@ -40,12 +40,15 @@ pub(super) struct Fake {
 
 impl Answer for Fake {
     type Pending = ();
+    type Round = ();
+
+    fn round(&self, _now: Instant) {}
 
     fn answer_now(
         &self,
+        (): &(),
         query: &QueryRef<'_>,
         transport: ClientTransport,
-        _now: Instant,
         out: &mut [u8],
     ) -> (Step<()>, Outcome) {
         let outcome =

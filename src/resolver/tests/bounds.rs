@@ -57,12 +57,8 @@ async fn what_is_still_in_the_inbox_when_we_stop_gets_its_reply() {
     let server = fake::silent();
     let rig = Rig::new(&[("a", &server)]);
     let octets = query("www.example");
-    let (step, _) = rig.resolver.answer_now(
-        &QueryRef::parse(&octets).unwrap(),
-        ClientTransport::Udp,
-        rig.now,
-        &mut [0; 512],
-    );
+    let asked = QueryRef::parse(&octets).unwrap();
+    let (step, _) = rig.answer_now(&asked, &mut [0; 512]);
     let Step::Wait(pending) = step else { panic!("nothing is cached") };
     rig.resolver.enqueue(&mut vec![(pending, rig.waiter(&octets))]);
     let cancel = CancellationToken::new();
@@ -108,7 +104,7 @@ fn a_refresh_that_was_left_out_is_made_when_its_name_is_asked_for_again() {
     for name in ["one.example", "two.example"] {
         let octets = query(name);
         let asked = QueryRef::parse(&octets).unwrap();
-        rig.resolver.answer_now(&asked, ClientTransport::Udp, rig.now, &mut [0; 512]);
+        rig.answer_now(&asked, &mut [0; 512]);
     }
     rig.settle();
     let left_out = |rig: &Rig| rig.resolver.telemetry.bounds().count(Bound::RefreshInflight);
@@ -142,7 +138,7 @@ fn refreshes_that_the_driver_has_not_taken_yet_are_bounded() {
     for name in &names {
         let octets = query(name);
         let asked = QueryRef::parse(&octets).unwrap();
-        rig.resolver.answer_now(&asked, ClientTransport::Udp, rig.now, &mut [0; 512]);
+        rig.answer_now(&asked, &mut [0; 512]);
     }
     rig.settle();
     assert_eq!(server.queries().len(), names.len() + MAX_REFRESHES);

@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::config::from_text;
 use crate::config::settings::{Settings, StrategyKind};
 use crate::telemetry::counters::Telemetry;
-use crate::telemetry::outcome::Source;
+use crate::telemetry::outcome::{Outcome, Source};
 use crate::transport::TransportError;
 use crate::upstream::fake::{self, Fake, Record};
 use crate::upstream::group::Group;
@@ -81,12 +81,17 @@ impl Rig {
         Self { resolver, flights, sink: Arc::default(), now }
     }
 
+    /// Asks memory, as a listener does.
+    fn answer_now(&self, query: &QueryRef<'_>, out: &mut [u8]) -> (Step, Outcome) {
+        self.resolver.answer_now(&self.resolver.round(self.now), query, ClientTransport::Udp, out)
+    }
+
     /// Asks as a client would; what memory answers is heard at once.
     fn ask(&mut self, name: &str) {
         let octets = query(name);
         let parsed = QueryRef::parse(&octets).unwrap();
         let mut out = vec![0; 1232];
-        let (step, outcome) = self.resolver.answer_now(&parsed, ClientTransport::Udp, self.now, &mut out);
+        let (step, outcome) = self.answer_now(&parsed, &mut out);
         match step {
             Step::Reply(written) => {
                 let note = ReplyNote { source: outcome.source, upstream: None };

@@ -8,13 +8,16 @@
 //! | prefix: 7 octets | TTL offsets: 2 octets each | message |
 //! ```
 
+mod prefix;
 #[cfg(test)]
 mod tests;
 
+use self::prefix::{PREFIX_LEN, Prefix};
 use super::MAX_MESSAGE;
 use super::ede::EdeCode;
 use super::edns::{OptFields, ReplyOptions, write_opt};
 use super::header::{FLAG_AD, FLAG_CD, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, HEADER_LEN, MASK_RCODE, Rcode};
+use super::letter_case;
 use super::name::NameRef;
 use super::query::QueryRef;
 use super::question::{Class, QuestionRef, RecordType, Ttl};
@@ -91,6 +94,18 @@ impl StoredAnswer {
     pub fn question(&self) -> QuestionRef<'_> {
         let nothing = QuestionRef { name: NameRef::ROOT, rtype: RecordType(0), class: Class::IN };
         self.message().get(HEADER_LEN..).and_then(QuestionRef::parse).unwrap_or(nothing)
+    }
+
+    /// True when it answers `question`, letter case left out. Quicker than to compare [`Self::question`], which is read first.
+    pub fn answers(&self, question: &QuestionRef<'_>) -> bool {
+        let Parts { prefix, message, .. } = self.parts();
+        let stored = message.get(HEADER_LEN..prefix.question_end()).and_then(<[u8]>::split_last_chunk);
+        let [type_high, type_low] = question.rtype.0.to_be_bytes();
+        let [class_high, class_low] = question.class.0.to_be_bytes();
+        stored.is_some_and(|(name, rest)| {
+            *rest == [type_high, type_low, class_high, class_low]
+                && letter_case::same(name, question.name.as_bytes())
+        })
     }
 
     /// Returns the response code, upper bits included.
@@ -406,46 +421,6 @@ impl Traits {
     fn prefix(&self, question: &QuestionRef<'_>) -> Prefix {
         let name_len = u8::try_from(question.name.as_bytes().len()).unwrap_or(u8::MAX);
         Prefix { ede: self.ede, scope: self.scope, rcode_upper: self.rcode.extended(), name_len }
-    }
-}
-
-/// Octets before the TTL offsets.
-const PREFIX_LEN: usize = 7;
-
-/// Stands for the absence of an EDE code: the last one for private use (RFC 8914 §5.2) cannot be kept.
-const NO_EDE: u16 = u16::MAX;
-
-/// What is known beside the message, so that rendering need not look for it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Prefix {
-    /// The EDE code.
-    ede: Option<EdeCode>,
-    /// How much of a client's network the answer is for (RFC 7871 §6); 0 when it is for all.
-    scope: u8,
-    /// The bits of the response code that have no place in the header.
-    rcode_upper: u8,
-    /// Octets of the question's name.
-    name_len: u8,
-}
-
-impl Prefix {
-    /// Packs it together with the number of TTL offsets.
-    fn encode(self, ttl_count: u16) -> [u8; PREFIX_LEN] {
-        let [count_high, count_low] = ttl_count.to_be_bytes();
-        let [ede_high, ede_low] = self.ede.map_or(NO_EDE, |ede| ede.0).to_be_bytes();
-        [count_high, count_low, ede_high, ede_low, self.scope, self.rcode_upper, self.name_len]
-    }
-
-    /// Reads it and the number of TTL offsets.
-    fn decode(octets: [u8; PREFIX_LEN]) -> (Self, u16) {
-        let [count_high, count_low, ede_high, ede_low, scope, rcode_upper, name_len] = octets;
-        let ede = Some(u16::from_be_bytes([ede_high, ede_low])).filter(|code| *code != NO_EDE).map(EdeCode);
-        (Self { ede, scope, rcode_upper, name_len }, u16::from_be_bytes([count_high, count_low]))
-    }
-
-    /// Returns where the question ends in the message.
-    fn question_end(self) -> usize {
-        HEADER_LEN + usize::from(self.name_len) + 4
     }
 }
 
