@@ -15,6 +15,7 @@ mod support;
 use support::client::{Client, receive};
 use support::gateway::{Gateway, setup};
 use support::message::{Message, OPTION_KEEPALIVE, Query, query, rcode, rtype};
+use support::netns::{is_inside, run_inside, system};
 use support::script::{Gate, Reply, Script};
 use support::server::{Protocol, Server};
 use support::{PATIENCE, eventually, zone};
@@ -97,6 +98,36 @@ fn no_datagram_exceeds_1232_octets_whatever_the_client_says() {
     let answer = gateway.client().udp(&query("text3k.lab.example", rtype::TXT).payload(4096));
     assert!(answer.is_truncated());
     assert!(answer.size <= 1232);
+}
+
+#[test]
+fn a_reply_that_its_way_cannot_carry_whole_is_not_sent_in_fragments() {
+    run_inside("inside_a_network_of_small_packets");
+}
+
+/// Nothing longer than 1,000 octets passes here.
+#[test]
+#[ignore = "runs in the namespace that `a_reply_that_its_way_cannot_carry_whole_is_not_sent_in_fragments` makes"]
+fn inside_a_network_of_small_packets() {
+    if !is_inside() {
+        return;
+    }
+    system("ip link set lo up mtu 1000");
+    let (_server, gateway) = pair();
+    let client = gateway.client();
+    // IPv4 and UDP have headers of 28 octets.
+    let fits = query("size-972.lab.example", rtype::TXT);
+    let exceeds = query("size-973.lab.example", rtype::TXT);
+    // From a server and from the cache.
+    for _ in 0..2 {
+        let whole = client.udp(&fits);
+        assert!(!whole.is_truncated(), "{whole:?}");
+        assert_eq!(whole.size, 972);
+        let cut = client.udp(&exceeds);
+        assert!(cut.is_truncated() && cut.answers.is_empty(), "{cut:?}");
+        assert_eq!((cut.rcode(), cut.opt.is_some()), (rcode::NOERROR, true), "the OPT record stays");
+        assert_eq!(client.tcp(&exceeds).size, 973, "TCP makes segments of it");
+    }
 }
 
 #[test]

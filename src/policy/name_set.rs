@@ -14,7 +14,7 @@ pub struct NameMap<T> {
     table: HashTable<(Name, T)>,
     /// Seeded at random, so that nobody can choose names that collide.
     seed: DefaultHashBuilder,
-    /// Which top-level labels the suffixes have.
+    /// How the suffixes end.
     tops: TopFilter,
 }
 

@@ -30,7 +30,7 @@ pub fn reject(message: &[u8], rcode: Rcode, out: &mut [u8]) -> Option<usize> {
 }
 
 /// Writes what is left of one of our replies when its way cannot carry it whole: header, question, and an OPT record without
-/// options if it had one, with TC=1, so that the client asks again over TCP (RFC 9715). Returns octets written; None for
+/// options if it had one, with TC=1, so that the client asks again over TCP (RFC 2181 §9). Returns octets written; None for
 /// what is no reply, or has no room.
 pub fn cut(reply: &[u8], out: &mut [u8]) -> Option<usize> {
     let reply = ResponseRef::parse(reply).ok()?;

@@ -1,10 +1,9 @@
 //! The system calls of UDP: many datagrams in by one `recvmmsg`, many replies out by one `sendmmsg`, and
-//! the control messages that let a wildcard socket answer from the address it was asked at. The one place
-//! that names `nix`; if measurements ask for more, the one file to replace. What is in a datagram is not
-//! its matter.
+//! the control messages that let a wildcard socket answer from the address it was asked at. If measurements ask for more, the
+//! one place to replace. What is in a datagram is not its matter.
 //!
-//! No reply is sent in fragments, which can be forged and get lost (RFC 9715 §3.1): a way that cannot carry it whole carries
-//! what sends the client to TCP.
+//! The kernel makes no fragments of a reply, which get lost and can be forged (RFC 9715): on a way that is known not to carry
+//! it whole goes what sends the client to TCP.
 //!
 //! nix's headers hold raw pointers, so they cannot move between threads: they live in thread-locals, which
 //! also lets a reply leave from any thread. Receiving and sending never share headers: `sendmmsg` leaves
@@ -20,13 +19,13 @@ pub(super) use self::send::{Replies, send};
 
 use crate::config::settings::MAX_UDP_BATCH;
 use crate::wire::MAX_UDP_REPLY;
+use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, RcvBufForce};
-use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrLike, setsockopt};
 use rustix::net::sockopt::{
-    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu_discover, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 /// Datagrams taken or sent by one system call at most; the operator may say fewer (`limits.udp_batch`).
@@ -65,41 +64,6 @@ enum Family {
     V6,
 }
 
-/// An address of one family as system calls take it: an eighth of the octets of one that may be of any.
-trait FamilyAddress: SockaddrLike + Copy {
-    /// Takes an address; None for one of another family.
-    fn new(address: SocketAddr) -> Option<Self>;
-
-    /// Returns the address.
-    fn plain(self) -> SocketAddr;
-}
-
-impl FamilyAddress for SockaddrIn {
-    fn new(address: SocketAddr) -> Option<Self> {
-        match address {
-            SocketAddr::V4(v4) => Some(v4.into()),
-            SocketAddr::V6(_) => None,
-        }
-    }
-
-    fn plain(self) -> SocketAddr {
-        SocketAddrV4::new(self.ip(), self.port()).into()
-    }
-}
-
-impl FamilyAddress for SockaddrIn6 {
-    fn new(address: SocketAddr) -> Option<Self> {
-        match address {
-            SocketAddr::V4(_) => None,
-            SocketAddr::V6(v6) => Some(v6.into()),
-        }
-    }
-
-    fn plain(self) -> SocketAddr {
-        SocketAddr::V6(self.into())
-    }
-}
-
 /// Where replies leave from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReplySource {
@@ -133,14 +97,23 @@ impl BatchSocket {
     }
 }
 
-/// Has the kernel refuse what its way, as far as known, could only carry in fragments, and ask routers not to make any
-/// (RFC 9715 §3.1). It also spares the kernel an identification for each reply.
+/// Has the kernel refuse what its way, as far as known, could only carry in fragments. Until then it asks routers for none and
+/// makes them itself (`IP_PMTUDISC_WANT`). It also spares the kernel an identification for each reply over IPv4.
+///
+/// An operator who turned path MTU discovery off (`net.ipv4.ip_no_pmtu_disc`) keeps that: word of narrow ways is not heard
+/// then, and what must not be made fragments of would be lost.
 fn forbid_fragments(socket: &UdpSocket, family: Family) {
-    let set = match family {
-        Family::V4 => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO),
+    // A socket of another process may be of both families.
+    let v4 = match ip_mtu_discover(socket) {
+        Ok(Ipv4PathMtuDiscovery::WANT) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let v6 = match family {
+        Family::V4 => Ok(()),
         Family::V6 => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DO),
     };
-    if let Err(error) = set {
+    if let Err(error) = v4.and(v6) {
         tracing::debug!(%error, "replies may be sent in fragments");
     }
 }

@@ -1,10 +1,10 @@
 //! Many datagrams in by one `recvmmsg`, with who sent them.
 
-use super::{BatchSocket, CONTROL_OCTETS, FEW, Family, FamilyAddress, MOST, ReplySource, SLOT};
+use super::{BatchSocket, CONTROL_OCTETS, FEW, Family, MOST, ReplySource, SLOT};
 use crate::resolver::waiter::ClientToken;
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmmsg,
-    recvmsg,
+    ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6, SockaddrLike,
+    SockaddrStorage, recvmmsg, recvmsg,
 };
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -106,6 +106,24 @@ impl Datagrams {
             }
         }
         Ok(())
+    }
+}
+
+/// An address of one family as system calls take it: a quarter of the octets of one that may be of any, or less.
+trait FamilyAddress: SockaddrLike + Copy {
+    /// Returns the address.
+    fn plain(self) -> SocketAddr;
+}
+
+impl FamilyAddress for SockaddrIn {
+    fn plain(self) -> SocketAddr {
+        SocketAddrV4::new(self.ip(), self.port()).into()
+    }
+}
+
+impl FamilyAddress for SockaddrIn6 {
+    fn plain(self) -> SocketAddr {
+        SocketAddr::V6(self.into())
     }
 }
 

@@ -1,13 +1,11 @@
 //! Many replies out by one `sendmmsg`, each whole or, where its way cannot carry it, cut.
 
-use super::{BatchSocket, Family, FamilyAddress, MOST, ReplySource, SLOT};
+use super::{BatchSocket, MOST, ReplySource, SLOT};
 use crate::resolver::waiter::ClientToken;
 use crate::wire::reply;
 use nix::errno::Errno;
 use nix::libc::{self, in_addr, in_pktinfo, in6_addr, in6_pktinfo};
-use nix::sys::socket::{
-    ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrStorage, sendmmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::net::{IpAddr, UdpSocket};
@@ -51,25 +49,20 @@ impl Replies {
 }
 
 /// What `sendmmsg` needs, kept from call to call.
-struct Outgoing<S> {
-    /// For `sendmmsg` only.
-    headers: MultiHeaders<S>,
+struct Outgoing {
+    /// For `sendmmsg` only. Addresses of any family: nix reads what it never wrote when it counts what was sent, which only a
+    /// union of octets may have done to it.
+    headers: MultiHeaders<SockaddrStorage>,
     /// For whom each reply of the batch is.
-    addresses: Vec<Option<S>>,
-}
-
-impl<S: FamilyAddress> Outgoing<S> {
-    /// Allocates for batches of any length.
-    fn new() -> Self {
-        Self { headers: MultiHeaders::preallocate(MOST, None), addresses: Vec::with_capacity(MOST) }
-    }
+    addresses: Vec<Option<SockaddrStorage>>,
 }
 
 thread_local! {
-    /// One for each thread that sends on IPv4 sockets: the workers.
-    static SEND_V4: RefCell<Outgoing<SockaddrIn>> = RefCell::new(Outgoing::new());
-    /// One for each thread that sends on IPv6 sockets.
-    static SEND_V6: RefCell<Outgoing<SockaddrIn6>> = RefCell::new(Outgoing::new());
+    /// One for each thread that sends: the workers.
+    static OUTGOING: RefCell<Outgoing> = RefCell::new(Outgoing {
+        headers: MultiHeaders::preallocate(MOST, None),
+        addresses: Vec::with_capacity(MOST),
+    });
 }
 
 /// Sends replies without blocking; returns how many could not be sent. A client whose reply is lost asks again. A single
@@ -91,60 +84,47 @@ pub(in crate::listener) fn send<'a>(
 }
 
 /// Sends replies by batches; returns how many could not be sent.
-fn send_batches<'a>(by: &BatchSocket, replies: impl Iterator<Item = (&'a ClientToken, &'a [u8])>) -> usize {
-    match by.family {
-        Family::V4 => SEND_V4.with_borrow_mut(|outgoing| outgoing.send(by, replies)),
-        Family::V6 => SEND_V6.with_borrow_mut(|outgoing| outgoing.send(by, replies)),
-    }
-}
-
-impl<S: FamilyAddress> Outgoing<S> {
-    /// Sends replies by batches; returns how many could not be sent.
-    fn send<'a>(
-        &mut self,
-        by: &BatchSocket,
-        mut replies: impl Iterator<Item = (&'a ClientToken, &'a [u8])>,
-    ) -> usize {
+fn send_batches<'a>(
+    by: &BatchSocket,
+    mut replies: impl Iterator<Item = (&'a ClientToken, &'a [u8])>,
+) -> usize {
+    OUTGOING.with_borrow_mut(|outgoing| {
         let mut unsent = 0;
         loop {
             let mut buffers = [[IoSlice::new(&[])]; MOST];
-            self.addresses.clear();
-            // Those of another family have no place: from a connected socket the kernel would send them to its peer.
-            let mut sendable = replies.by_ref().filter_map(|(client, reply)| {
-                let address = S::new(client.peer);
-                unsent += usize::from(address.is_none());
-                Some((address?, reply))
-            });
-            for (buffer, (address, reply)) in buffers.iter_mut().take(by.batch).zip(&mut sendable) {
+            outgoing.addresses.clear();
+            for (buffer, (client, reply)) in buffers.iter_mut().take(by.batch).zip(replies.by_ref()) {
                 *buffer = [IoSlice::new(reply)];
-                self.addresses.push(Some(address));
+                outgoing.addresses.push(Some(client.peer.into()));
             }
-            unsent += self.send_many(&by.socket, &buffers);
-            if self.addresses.len() < by.batch {
+            unsent += outgoing.send(&by.socket, &buffers);
+            if outgoing.addresses.len() < by.batch {
                 return unsent;
             }
         }
-    }
+    })
+}
 
-    /// Sends one batch; returns how many of it could not be sent. `buffers` and `self.addresses` go together.
-    fn send_many(&mut self, socket: &UdpSocket, buffers: &[[IoSlice<'_>; 1]]) -> usize {
+impl Outgoing {
+    /// Sends one batch; returns how many of it could not be sent. `buffers` and the addresses go together.
+    fn send(&mut self, socket: &UdpSocket, buffers: &[[IoSlice<'_>; 1]]) -> usize {
         let Self { headers, addresses } = self;
         let mut unsent = 0;
         let mut done = 0;
-        while let (Some(buffers), Some(addresses @ [_, ..])) = (buffers.get(done..), addresses.get(done..)) {
+        while let (Some(buffers @ [[first], ..]), Some(addresses @ [address, ..])) =
+            (buffers.get(done..), addresses.get(done..))
+        {
             match sendmmsg(socket.as_raw_fd(), headers, buffers, addresses, [], MsgFlags::MSG_DONTWAIT) {
                 // The results cannot be asked for their number, only counted.
                 Ok(sent) => done += sent.count().max(1),
                 Err(Errno::EINTR) => {}
                 // The socket's send buffer is full: so it will be for the rest.
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => return unsent + addresses.len(),
-                Err(Errno::EMSGSIZE) => {
-                    unsent += usize::from(!send_first_cut(socket, buffers, addresses));
-                    done += 1;
-                }
                 // The error is of the first one only, and may even be an ICMP error about an earlier reply.
-                Err(_) => {
-                    unsent += 1;
+                Err(error) => {
+                    let is_sent = error == Errno::EMSGSIZE
+                        && cut(first, |rest| send_from(socket, address.as_ref(), rest, &[]));
+                    unsent += usize::from(!is_sent);
                     done += 1;
                 }
             }
@@ -153,46 +133,51 @@ impl<S: FamilyAddress> Outgoing<S> {
     }
 }
 
-/// Sends the first of a batch, which is too long for its way; false when it could not be sent.
-fn send_first_cut<S: FamilyAddress>(
-    socket: &UdpSocket,
-    buffers: &[[IoSlice<'_>; 1]],
-    addresses: &[Option<S>],
-) -> bool {
-    let ([[reply], ..], [Some(address), ..]) = (buffers, addresses) else { return false };
-    send_one(socket, &ClientToken::new(address.plain()), reply)
-}
-
 /// Sends one reply from the address that the socket is bound to; false when it could not be sent.
 fn send_alone(socket: &UdpSocket, client: &ClientToken, reply: &[u8]) -> bool {
     match socket.send_to(reply, client.peer) {
         Ok(_) => true,
-        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => send_one(socket, client, reply),
+        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+            cut(reply, |rest| send_as_asked(socket, client, rest))
+        }
         Err(_) => false,
     }
 }
 
-/// Sends one reply from the address that was asked, or cut when its way is known to be too narrow for the whole; false when it
-/// could not be sent.
+/// Sends one reply from the address that was asked; false when it could not be sent.
 fn send_one(socket: &UdpSocket, client: &ClientToken, reply: &[u8]) -> bool {
     match send_as_asked(socket, client, reply) {
-        Err(Errno::EMSGSIZE) => {
-            let mut room = [0; SLOT];
-            let cut = reply::cut(reply, &mut room).and_then(|octets| room.get(..octets));
-            tracing::debug!(octets = reply.len(), "a reply was cut: its way takes no datagram so long");
-            cut.is_some_and(|cut| send_as_asked(socket, client, cut).is_ok())
-        }
+        Err(Errno::EMSGSIZE) => cut(reply, |rest| send_as_asked(socket, client, rest)),
         result => result.is_ok(),
     }
+}
+
+/// Sends what is left of a reply that its way cannot carry whole; false when that cannot be sent either.
+fn cut(reply: &[u8], send: impl FnOnce(&[u8]) -> Result<(), Errno>) -> bool {
+    let mut room = [0; SLOT];
+    let rest = reply::cut(reply, &mut room).and_then(|octets| room.get(..octets));
+    let is_sent = rest.is_some_and(|rest| send(rest).is_ok());
+    if is_sent {
+        tracing::debug!(octets = reply.len(), "a reply was cut: its way takes no datagram so long");
+    }
+    is_sent
+}
+
+/// Sends one datagram.
+fn send_from(
+    socket: &UdpSocket,
+    peer: Option<&SockaddrStorage>,
+    octets: &[u8],
+    control: &[ControlMessage<'_>],
+) -> Result<(), Errno> {
+    let buffer = [IoSlice::new(octets)];
+    sendmsg(socket.as_raw_fd(), &buffer, control, MsgFlags::MSG_DONTWAIT, peer).map(|_| ())
 }
 
 /// Sends one datagram from the address that was asked.
 fn send_as_asked(socket: &UdpSocket, client: &ClientToken, reply: &[u8]) -> Result<(), Errno> {
     let peer = SockaddrStorage::from(client.peer);
-    let buffer = [IoSlice::new(reply)];
-    let send = |control: &[ControlMessage<'_>]| {
-        sendmsg(socket.as_raw_fd(), &buffer, control, MsgFlags::MSG_DONTWAIT, Some(&peer)).map(|_| ())
-    };
+    let send = |control: &[ControlMessage<'_>]| send_from(socket, Some(&peer), reply, control);
     match client.local {
         None => send(&[]),
         Some(IpAddr::V4(local)) => {

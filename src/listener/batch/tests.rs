@@ -207,12 +207,21 @@ fn a_reply_that_its_way_cannot_carry_whole_is_cut_and_the_others_are_not() {
 #[test]
 fn no_socket_sends_fragments() {
     use rustix::net::sockopt::{ip_mtu_discover, ipv6_mtu_discover};
-    for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
         assert_eq!(ip_mtu_discover(&pair(address).0.socket), Ok(Ipv4PathMtuDiscovery::DO), "{address}");
     }
     for address in ["[::1]:0", "[::]:0"] {
         assert_eq!(ipv6_mtu_discover(&pair(address).0.socket), Ok(Ipv6PathMtuDiscovery::DO), "{address}");
     }
+}
+
+#[test]
+fn who_turned_path_mtu_discovery_off_keeps_that() {
+    use rustix::net::sockopt::ip_mtu_discover;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT).unwrap();
+    let batch = BatchSocket::new(socket).unwrap();
+    assert_eq!(ip_mtu_discover(&batch.socket), Ok(Ipv4PathMtuDiscovery::DONT));
 }
 
 #[test]
