@@ -1,4 +1,5 @@
-//! What answers queries stays in memory while nobody asks, as the kernel sees it.
+//! How the program rests while nobody asks, as the kernel sees it: what answers queries stays in memory, and workers wait
+//! without a time limit.
 
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use support::binary::Running;
 use support::eventually;
 use support::gateway::setup;
+use support::message::{query, rcode, rtype};
 use support::script::Script;
 use support::server::{Protocol, Server};
 
@@ -56,5 +58,42 @@ fn pages_are_used_although_nobody_asks() {
         fs::write(process.join("clear_refs"), "1").unwrap();
         let used = || 2 * rollup(&process, "Referenced") > rollup(&process, "Rss").min(MOST_KEPT);
         eventually(&format!("half of the pages used, round {round}"), used);
+    }
+}
+
+/// Returns the time limits with which worker threads wait in epoll, as `/proc/PID/task/TID/syscall` has them (-1: none).
+/// None when one of them does something else.
+fn limits(process: &Path) -> Option<Vec<i32>> {
+    let tasks = fs::read_dir(process.join("task")).unwrap().map(|task| task.unwrap().path());
+    let is_worker = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap().starts_with("worker-");
+    let limit = |task: PathBuf| {
+        let call = fs::read_to_string(task.join("syscall")).ok()?;
+        // The number of the call and its arguments: epoll, events, how many, how long.
+        let limit = call.split_whitespace().nth(4)?.strip_prefix("0x")?.to_owned();
+        Some(u64::from_str_radix(&limit, 16).ok()?.to_le_bytes())
+    };
+    tasks
+        .filter(is_worker)
+        .map(|task| limit(task).map(|[a, b, c, d, ..]| i32::from_le_bytes([a, b, c, d])))
+        .collect()
+}
+
+#[test]
+fn workers_wait_without_a_time_limit() {
+    if fs::read_to_string("/proc/thread-self/syscall").is_err() {
+        return eprintln!("this machine does not tell what system call a thread is in");
+    }
+    for protocol in [Protocol::Dot, Protocol::Doh] {
+        let server = Server::start(protocol, Script::good());
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("veildns.toml");
+        setup().server("lab", &server).write(&config);
+        let running = Running::start(&config);
+        let process = PathBuf::from(format!("/proc/{}", running.process.id()));
+        let answer = running.client().udp(&query("www.lab.example", rtype::A));
+        assert_eq!(answer.rcode(), rcode::NOERROR);
+        // A connection is open, which ends when it has been idle for long.
+        let is_calm = || limits(&process).is_some_and(|limits| limits.iter().all(|limit| *limit == -1));
+        eventually("no worker has a time limit", is_calm);
     }
 }

@@ -110,7 +110,8 @@ impl Gateway {
             access: Arc::clone(&access),
             limits: Arc::new(settings.limits.clone()),
         };
-        let workers = Workers::start(settings.workers, context).map_err(StartError::Threads)?;
+        let workers =
+            Workers::start(settings.workers, context, Some(control)).map_err(StartError::Threads)?;
         core.start(&settings, &workers.handles())?;
         // Before the rest: connections come about while sockets are bound.
         core.warm();

@@ -58,6 +58,8 @@ pub(super) fn run(source: Source, sharing: Sharing) -> Result<(), RunError> {
     let handover = Handover { inherited: Inherited::from_environment(), sharing };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
+    // Never dropped: it keeps the far deadlines of workers, which still run when we stop at once.
+    let runtime = std::mem::ManuallyDrop::new(runtime);
     let telemetry = Telemetry::new();
     open_records(&telemetry, &settings)?;
     let mut control = {

@@ -105,20 +105,21 @@ pub struct ListenReport {
 }
 
 impl<A: Answer> Workers<A> {
-    /// Starts `count` worker threads (at least one), each with its own runtime. They have no sockets yet.
+    /// Starts `count` worker threads (at least one), each with its own runtime. They have no sockets yet. `keeper` is driven as
+    /// long as they run: it keeps their far deadlines.
     ///
     /// # Errors
     /// When the system gives no thread or no descriptor for a runtime.
-    pub fn start(count: usize, context: Context<A>) -> io::Result<Self> {
+    pub fn start(count: usize, context: Context<A>, keeper: Option<&Handle>) -> io::Result<Self> {
         let context = Arc::new(context);
         let end = CancellationToken::new();
         // From here on: a thread that was started ends even if the next one cannot be.
         let ending = end.clone().drop_guard();
-        let first = Worker::start(0, &context, &end)?;
+        let first = Worker::start(0, &context, &end, keeper)?;
         let handle = first.handle.clone();
         let mut workers = vec![first];
         for number in 1..count {
-            workers.push(Worker::start(number, &context, &end)?);
+            workers.push(Worker::start(number, &context, &end, keeper)?);
         }
         let limits = &context.limits;
         Ok(Self {
@@ -303,13 +304,19 @@ impl<A: Answer> Workers<A> {
 
 impl<A: Answer> Worker<A> {
     /// Starts one thread; it runs until `end`.
-    fn start(number: usize, context: &Arc<Context<A>>, end: &CancellationToken) -> io::Result<Self> {
+    fn start(
+        number: usize,
+        context: &Arc<Context<A>>,
+        end: &CancellationToken,
+        keeper: Option<&Handle>,
+    ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let end = end.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || runtime.block_on(end.cancelled()))?;
+        let (end, keeper) = (end.clone(), keeper.cloned());
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            keeper.into_iter().for_each(clock::far::kept_by);
+            runtime.block_on(end.cancelled());
+        })?;
         let intake = Arc::new(Intake::new(Arc::clone(context), context.telemetry.block()));
         Ok(Self { handle, thread, intake })
     }

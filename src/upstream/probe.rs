@@ -90,7 +90,7 @@ impl Prober {
                 Step::Probe => self.probe().await,
                 Step::Wait { until } => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(until.into()) => {}
+                        () = crate::clock::far::sleep_until(until) => {}
                         _ = going_down.changed() => {}
                     }
                 }

@@ -142,7 +142,7 @@ impl Server {
             access: Arc::clone(&access),
             limits: Arc::new(limits),
         };
-        let workers = Workers::start(count, context).unwrap();
+        let workers = Workers::start(count, context, None).unwrap();
         let report = workers.listen(&[written(address.parse().unwrap())]).unwrap();
         Self { workers, fake, access, telemetry, address: report.bound[0] }
     }

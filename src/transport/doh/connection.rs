@@ -12,7 +12,7 @@
 use super::meter::{Meter, Metered};
 use super::request::RequestTemplate;
 use super::response::{InFlight, Outcome, Refusals};
-use crate::clock;
+use crate::clock::{self, far::Alarm};
 use crate::transport::idle::Closer;
 use crate::transport::pool::{self, Job, Outlet, Taken};
 use crate::transport::vigil::{Suspicion, Vigil};
@@ -25,12 +25,10 @@ use h2::{Ping, PingPong};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Sleep;
 
 /// Streams we open on one connection at most, whatever the server allows.
 const MAX_STREAMS: usize = 240;
@@ -133,7 +131,7 @@ struct Driver<S> {
     /// Whether the server is there.
     pulse: Pulse,
     /// Wakes the task for deadlines, silence, idleness.
-    sweep: Pin<Box<Sleep>>,
+    sweep: Alarm,
 }
 
 /// A query to be sent.
@@ -192,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             has_answered: false,
             last_used: now,
             pulse: Pulse { seen: meter.total(), meter, vigil },
-            sweep: Box::pin(tokio::time::sleep_until((now + idle).into())),
+            sweep: Alarm::new(now + idle),
         }
     }
 
@@ -317,8 +315,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Makes sure that the task runs at `at`.
     fn wake_by(&mut self, at: Instant) {
-        if self.sweep.deadline() > at.into() {
-            self.sweep.as_mut().reset(at.into());
+        if self.sweep.deadline() > at {
+            self.sweep.reset(at);
         }
     }
 
@@ -353,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Looks after deadlines, silence and idleness when it is time; true if the connection is to be given up.
     fn is_given_up(&mut self, cx: &mut Context<'_>, now: Instant, is_changed: &mut bool) -> bool {
-        while self.sweep.as_mut().poll(cx).is_ready() {
+        while self.sweep.poll(cx).is_ready() {
             *is_changed = true;
             if self.stage == Stage::Closing {
                 return true;
@@ -376,9 +374,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let is_used = !self.in_flight.is_empty() || !self.backlog.is_empty() || self.pulse.vigil.is_silent();
         if is_used {
             let at = self.next_look(now);
-            self.sweep.as_mut().reset(at.into());
+            self.sweep.reset(at);
         } else if now < idle_at {
-            self.sweep.as_mut().reset(idle_at.into());
+            self.sweep.reset(idle_at);
         } else {
             if self.stage == Stage::Open {
                 self.outlet.ended_quietly(Closer::Us, self.idle);
@@ -440,7 +438,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.retire();
         self.stage = Stage::Closing;
         self.requests = None;
-        self.sweep.as_mut().reset((now + CLOSING).into());
+        self.sweep.reset(now + CLOSING);
     }
 
     /// Returns what was not answered to the pool.

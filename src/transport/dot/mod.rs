@@ -22,7 +22,7 @@ use super::queue::SWEEP_INTERVAL;
 use super::tls::{TlsClient, TlsSetupError};
 use super::vigil::{Suspicion, Vigil};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
-use crate::clock;
+use crate::clock::{self, far::Alarm};
 use crate::config::settings::{Host, ServerSpec};
 use crate::wire::frame::{self, Deframer};
 use crate::wire::header::set_id;
@@ -34,7 +34,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::Sleep;
 
 /// How long the farewell may take.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -160,7 +159,7 @@ struct Driver<S> {
     /// It was silent for so long that nothing is waited for any more.
     is_dead: bool,
     /// The one timer: sweeps while something is pending, else ends the idle connection. Re-armed lazily.
-    timer: Pin<Box<Sleep>>,
+    timer: Alarm,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -184,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             active_at: now,
             vigil,
             is_dead: false,
-            timer: Box::pin(tokio::time::sleep_until((now + idle).into())),
+            timer: Alarm::new(now + idle),
         }
     }
 
@@ -315,10 +314,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let before = self.mux.pending();
         loop {
             let due = self.due(now);
-            if due < self.timer.deadline().into_std() {
-                self.timer.as_mut().reset(due.into());
+            if due < self.timer.deadline() {
+                self.timer.reset(due);
             }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            if self.timer.poll(cx).is_pending() {
                 return self.mux.pending() < before || !self.out.is_empty();
             }
             if self.is_awaiting() {
@@ -332,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return false;
             }
             let next = self.due(now);
-            self.timer.as_mut().reset(next.into());
+            self.timer.reset(next);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Time comes in from here: `now()` for all that is measured, `wall()` for what certificates and
 //! logs need. Pure code never calls either; it is handed `now`.
 
+pub mod far;
+
 use std::time::{Duration, Instant, SystemTime};
 
 /// Returns the monotonic time. Inside a tokio runtime with paused time it is the paused one.
