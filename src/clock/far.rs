@@ -1,6 +1,6 @@
 //! Deadlines that are far away, such as the end of an idle connection. A worker that waits for queries while one of its own
 //! tasks has a timer waits with a time limit, and then the kernel starts and cancels a timer for each query that comes alone:
-//! a tenth of what such a query costs. So the timers of far deadlines are another runtime's, where nobody waits for queries,
+//! up to a tenth of what such a query costs. So the timers of far deadlines are another runtime's, where nobody waits for queries,
 //! and a worker with nothing to do waits without a limit.
 
 use std::cell::RefCell;
