@@ -253,7 +253,7 @@ fn take_turn<A: Answer>(
         }
         match received {
             Ok(Received::All) => return Turn::Emptied,
-            Ok(Received::Some) => {}
+            Ok(Received::Part) => {}
             Ok(Received::Batch) => intake.context.telemetry.bounds().reached(Bound::UdpBatch),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
             Err(error) => {

@@ -29,9 +29,9 @@ pub(in crate::listener) struct Datagrams {
 pub(in crate::listener) enum Received {
     /// As many as there were, and so few that hardly another has come since.
     All,
-    /// Less than a batch, but there may be more: as many as were asked for, or so many that others come meanwhile. Another
-    /// system call finds out for a third of what waiting costs.
-    Some,
+    /// Less than a batch, but there may be more: as many as were asked for, or so many that others come meanwhile: to ask once
+    /// more costs less than to wait for what is there already.
+    Part,
     /// A whole batch: there may be more.
     Batch,
 }
@@ -79,7 +79,7 @@ impl Datagrams {
         Ok(match is_full {
             true if asked == batch => Received::Batch,
             false if received * 2 <= FEW => Received::All,
-            true | false => Received::Some,
+            true | false => Received::Part,
         })
     }
 
