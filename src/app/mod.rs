@@ -77,7 +77,8 @@ pub struct ReloadReport {
 
 impl Gateway {
     /// Starts everything: builds, binds, then answers. Call it outside of a runtime's worker threads or in a
-    /// multi-threaded one; it blocks for as long as binding takes.
+    /// multi-threaded one; it blocks for as long as binding takes. `control` has timers, and is driven until [`Gateway::stop`] has
+    /// returned: what is far away is waited for there.
     ///
     /// # Errors
     /// A CA file that cannot be read, an address that is taken or not permitted.

@@ -25,7 +25,12 @@ pub fn kept_by(keeper: Handle) {
 
 /// Sleeps until `at`. Needs a runtime with timers; where no other one keeps far deadlines it is this one that does.
 pub fn sleep_until(at: Instant) -> Sleep {
-    let keeper = if is_far(at) { KEEPER.with_borrow(Option::clone) } else { None };
+    sleep(at, is_far(at))
+}
+
+/// Sleeps until `at`, by the keeper's timer or by this runtime's.
+fn sleep(at: Instant, is_far: bool) -> Sleep {
+    let keeper = if is_far { KEEPER.with_borrow(Option::clone) } else { None };
     let _inside = keeper.as_ref().map(Handle::enter);
     tokio::time::sleep_until(at.into())
 }
@@ -47,7 +52,8 @@ pub struct Alarm {
 impl Alarm {
     /// Makes one that rings at `at`.
     pub fn new(at: Instant) -> Self {
-        Self { sleep: Box::pin(sleep_until(at)), is_far: is_far(at) }
+        let is_far = is_far(at);
+        Self { sleep: Box::pin(sleep(at, is_far)), is_far }
     }
 
     /// Returns when it rings.
@@ -60,10 +66,18 @@ impl Alarm {
         let is_far = is_far(at);
         if is_far || self.is_far {
             // A timer stays where it was made.
-            self.sleep.set(sleep_until(at));
+            self.sleep.set(sleep(at, is_far));
             self.is_far = is_far;
         } else {
             self.sleep.as_mut().reset(at.into());
+        }
+    }
+
+    /// Makes it ring at `at` or, if it would anyway, earlier. A near deadline is never left to the keeper, which may be busy: what
+    /// it should have rung for is rung for at `at` instead.
+    pub fn ring_by(&mut self, at: Instant) {
+        if at < self.deadline() || self.is_far && !is_far(at) {
+            self.reset(at);
         }
     }
 
@@ -100,6 +114,29 @@ mod tests {
                 assert_eq!(crate::clock::now(), at(secs));
             }
         });
+    }
+
+    #[test]
+    fn a_near_deadline_needs_no_keeper_even_after_a_far_one_has_passed() {
+        let keeper = paused();
+        let handle = keeper.handle().clone();
+        // Its time runs ahead, as if the worker had been busy for long; the keeper is never driven.
+        let worker = std::thread::spawn(move || {
+            kept_by(handle);
+            paused().block_on(async {
+                let begun = crate::clock::now();
+                let mut alarm = Alarm::new(begun + FAR);
+                tokio::time::sleep(FAR * 2).await;
+                assert!(poll_fn(|cx| Poll::Ready(alarm.poll(cx).is_pending())).await);
+                let near = begun + FAR * 2 + Duration::from_millis(250);
+                alarm.ring_by(near);
+                tokio::time::timeout(FAR, poll_fn(|cx| alarm.poll(cx))).await.unwrap();
+                assert_eq!(crate::clock::now(), near);
+                alarm.ring_by(near + FAR * 2);
+                assert_eq!(alarm.deadline(), near, "it rings earlier anyway");
+            });
+        });
+        worker.join().unwrap();
     }
 
     #[test]

@@ -315,9 +315,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Makes sure that the task runs at `at`.
     fn wake_by(&mut self, at: Instant) {
-        if self.sweep.deadline() > at {
-            self.sweep.reset(at);
-        }
+        self.sweep.ring_by(at);
     }
 
     /// Completes what can be completed; true if there was something.

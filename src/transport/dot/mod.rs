@@ -314,9 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let before = self.mux.pending();
         loop {
             let due = self.due(now);
-            if due < self.timer.deadline() {
-                self.timer.reset(due);
-            }
+            self.timer.ring_by(due);
             if self.timer.poll(cx).is_pending() {
                 return self.mux.pending() < before || !self.out.is_empty();
             }
