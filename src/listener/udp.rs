@@ -11,7 +11,7 @@ use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
 use crate::telemetry::bounds::Bound;
 use crate::telemetry::throttle::Throttle;
 use crate::wire::query::ClientTransport;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, poll};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -20,9 +20,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -165,22 +166,16 @@ impl<A: Answer> UdpLoop<A> {
     /// Answers until `stop`; of a socket that we made, what the kernel had queued by then is still taken.
     async fn answer(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) {
         let mut errors = 0;
-        loop {
-            let mut guard = tokio::select! {
-                biased;
-                () = stop.as_mut() => break,
-                // Not `readable()`, which makes a new entry in a list of waiters each time: only this loop waits.
-                ready = poll_fn(|cx| self.readable.poll_read_ready(cx)) => match ready {
-                    Ok(guard) => guard,
-                    Err(_) => return,
-                },
-            };
+        // `stop` is looked at before each wait, and after each turn that did not end with an empty queue.
+        while let Some(ready) = poll_fn(|cx| poll_readable(&self.readable, stop.as_mut(), cx)).await {
+            let Ok(mut guard) = ready else { return };
             let turn = take_turn(&self.intake, &self.sink, guard.get_inner(), &mut self.misses);
-            if matches!(turn, Turn::Emptied) {
-                guard.clear_ready();
-            }
             match turn {
-                Turn::Emptied => errors = 0,
+                Turn::Emptied => {
+                    guard.clear_ready();
+                    errors = 0;
+                    continue;
+                }
                 Turn::MoreQueued => {
                     errors = 0;
                     tokio::task::yield_now().await;
@@ -190,6 +185,9 @@ impl<A: Answer> UdpLoop<A> {
                     errors = 0;
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
+            }
+            if poll!(stop.as_mut()).is_ready() {
+                break;
             }
         }
         if self.origin == Origin::Inherited {
@@ -201,6 +199,19 @@ impl<A: Answer> UdpLoop<A> {
                 return;
             }
         }
+    }
+}
+
+/// Ready when there may be something to read; None when there is not and `stop` has come.
+fn poll_readable<'a>(
+    socket: &'a AsyncFd<Arc<UdpSink>>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+    cx: &mut TaskContext<'_>,
+) -> Poll<Option<io::Result<AsyncFdReadyGuard<'a, Arc<UdpSink>>>>> {
+    // Not `readable()`, which makes a new entry in a list of waiters each time: only one loop waits.
+    match socket.poll_read_ready(cx) {
+        Poll::Ready(ready) => Poll::Ready(Some(ready)),
+        Poll::Pending => stop.poll(cx).map(|()| None),
     }
 }
 

@@ -288,14 +288,14 @@ impl<A: Answer> Workers<A> {
         Ok(ready)
     }
 
-    /// Starts the loops of an address.
+    /// Starts the loops of an address. Each has a token of its own, for whoever asks a token whether it is time locks it.
     fn run(&self, ready: Ready<A>) -> Open {
         let stop = self.stop.child_token();
         for (worker, udp) in self.workers.iter().zip(ready.udp) {
-            self.tasks.spawn_on(udp.run(stop.clone(), self.readers.token()), &worker.handle);
+            self.tasks.spawn_on(udp.run(stop.child_token(), self.readers.token()), &worker.handle);
         }
         for (worker, acceptor) in self.workers.iter().zip(ready.tcp) {
-            self.tasks.spawn_on(acceptor.run(stop.clone(), self.readers.token()), &worker.handle);
+            self.tasks.spawn_on(acceptor.run(stop.child_token(), self.readers.token()), &worker.handle);
         }
         tracing::info!(address = %ready.address, "listening");
         Open { address: ready.address, stop, inherited: ready.inherited }

@@ -31,6 +31,9 @@ use std::os::fd::AsFd;
 /// Datagrams taken or sent by one system call at most; the operator may say fewer (`limits.udp_batch`).
 const MOST: usize = MAX_UDP_BATCH;
 
+/// Datagrams taken at once while they come one by one: one more than there are, to see that the queue is empty.
+const ALONE: usize = 2;
+
 /// Datagrams taken at once while few come.
 const FEW: usize = 8;
 

@@ -1,6 +1,6 @@
 //! Many datagrams in by one `recvmmsg`, with who sent them.
 
-use super::{BatchSocket, CONTROL_OCTETS, FEW, Family, MOST, ReplySource, SLOT};
+use super::{ALONE, BatchSocket, CONTROL_OCTETS, FEW, Family, MOST, ReplySource, SLOT};
 use crate::resolver::waiter::ClientToken;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6, SockaddrLike,
@@ -51,7 +51,7 @@ impl Datagrams {
             headers_v6: MultiHeaders::preallocate(batch, None),
             octets: vec![0; batch * SLOT].into_boxed_slice(),
             received: Vec::with_capacity(batch),
-            window: batch.min(FEW),
+            window: batch.min(ALONE),
         }
     }
 
@@ -75,7 +75,7 @@ impl Datagrams {
         };
         let received = self.received.len();
         let is_full = received >= asked;
-        self.window = if is_full { asked * 4 } else { received * 2 }.clamp(FEW.min(batch), batch);
+        self.window = if is_full { asked * 4 } else { received * 2 }.clamp(ALONE.min(batch), batch);
         Ok(match is_full {
             true if asked == batch => Received::Batch,
             false if received * 2 <= FEW => Received::All,
@@ -135,14 +135,16 @@ fn receive_together<S: FamilyAddress>(
     window: usize,
     received: &mut Vec<(ClientToken, usize)>,
 ) -> io::Result<()> {
-    if window <= FEW {
-        receive_many::<FEW, S>(from, headers, octets, window, received)
-    } else {
-        receive_many::<MOST, S>(from, headers, octets, window, received)
+    match window {
+        ..=ALONE => receive_many::<ALONE, S>(from, headers, octets, window, received),
+        _ if window <= FEW => receive_many::<FEW, S>(from, headers, octets, window, received),
+        _ => receive_many::<MOST, S>(from, headers, octets, window, received),
     }
 }
 
-/// Receives by one `recvmmsg` what fits into the window, at most `N`.
+/// Receives by one `recvmmsg` what fits into the window, at most `N`. Not inline: what a query that comes alone runs through lies
+/// together, without the long rows of steps for batches in between.
+#[inline(never)]
 fn receive_many<const N: usize, S: FamilyAddress>(
     from: &BatchSocket,
     headers: &mut MultiHeaders<S>,

@@ -83,7 +83,8 @@ pub(in crate::listener) fn send<'a>(
     }
 }
 
-/// Sends replies by batches; returns how many could not be sent.
+/// Sends replies by batches; returns how many could not be sent. Not inline, as `receive_many`.
+#[inline(never)]
 fn send_batches<'a>(
     by: &BatchSocket,
     mut replies: impl Iterator<Item = (&'a ClientToken, &'a [u8])>,

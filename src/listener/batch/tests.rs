@@ -119,11 +119,12 @@ fn few_headers_are_made_ready_while_few_come_and_a_batch_of_them_when_many_do() 
         let received = datagrams.receive(&server).unwrap();
         (received, datagrams.iter().count(), datagrams.window)
     };
-    assert_eq!(take(1), (Received::All, 1, FEW));
-    assert_eq!(take(BATCH), (Received::Part, FEW, (4 * FEW).min(BATCH)));
-    assert_eq!(take(BATCH), (Received::Batch, BATCH, BATCH));
-    assert_eq!(take(0), (Received::Part, BATCH - FEW, (2 * (BATCH - FEW)).min(BATCH)));
-    assert_eq!(take(1), (Received::All, 1, FEW));
+    assert_eq!(take(1), (Received::All, 1, ALONE));
+    assert_eq!(take(BATCH), (Received::Part, ALONE, FEW));
+    assert_eq!(take(0), (Received::Part, FEW, (4 * FEW).min(BATCH)));
+    assert_eq!(take(ALONE + FEW), (Received::Batch, BATCH, BATCH));
+    assert_eq!(take(3), (Received::All, 3, 6));
+    assert_eq!(take(1), (Received::All, 1, ALONE));
 }
 
 #[test]
@@ -131,7 +132,10 @@ fn after_a_few_datagrams_none_more_are_looked_for_and_after_many_they_are() {
     let (server, client) = pair("127.0.0.1:0");
     let to = server.socket.local_addr().unwrap();
     let mut datagrams = Datagrams::new(BATCH);
-    for (count, expected) in [(1, Received::All), (FEW / 2, Received::All), (FEW / 2 + 1, Received::Part)] {
+    for (count, window, expected) in
+        [(1, ALONE, Received::All), (FEW / 2, FEW, Received::All), (FEW / 2 + 1, FEW, Received::Part)]
+    {
+        datagrams.window = window;
         (0..count).for_each(|_| assert_eq!(client.send_to(b"x", to).unwrap(), 1));
         assert_eq!((datagrams.receive(&server).unwrap(), datagrams.iter().count()), (expected, count));
     }
