@@ -40,12 +40,12 @@ impl<'a> KeyRef<'a> {
     /// Returns the key with its hash.
     pub(super) fn hashed<'k>(&'k self, builder: &DefaultHashBuilder) -> HashedKey<'k, 'a> {
         let hash = self.hash_with(builder);
-        HashedKey { key: self, hash: (hash & 0xFFFF_FFFF) as u32, shard_bits: (hash >> 32) as u32 }
+        HashedKey { key: self, hash: (hash & 0xFFFF_FFFF) as u32, shard_bits: shard_bits(hash) }
     }
 
     /// Returns the hash of the key, letter case left out. The builder is seeded per process, so that a stranger cannot
     /// choose names that collide.
-    pub fn hash_with(&self, builder: &DefaultHashBuilder) -> u64 {
+    pub(super) fn hash_with(&self, builder: &DefaultHashBuilder) -> u64 {
         let mut hasher = builder.build_hasher();
         // Sixteen octets at a time: the hasher mixes two words by one multiplication.
         let mut write = |[low, high]: [u64; 2]| hasher.write_u128(u128::from(low) | u128::from(high) << 64);
@@ -63,6 +63,11 @@ impl<'a> KeyRef<'a> {
         write([question | u64::from(partition.0) << 32, bits]);
         hasher.finish()
     }
+}
+
+/// Returns the half of a hash that picks the shard.
+pub(super) fn shard_bits(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 /// A key and its hash: half of it picks the shard, the other half finds the entry there.

@@ -122,6 +122,17 @@ impl Cache {
         Moment(Ticks::since(self.epoch, now))
     }
 
+    /// Returns the hash of a key, letter case left out, by which it has its place here. Seeded for each process.
+    pub fn hash(&self, key: &key::KeyRef<'_>) -> u64 {
+        key.hash_with(&self.hash_builder)
+    }
+
+    /// Returns which of `lanes` a key with this hash belongs to. What is stored for keys of different lanes is behind different
+    /// locks wherever the number of lanes divides that of the parts.
+    pub fn lane_of(hash: u64, lanes: usize) -> usize {
+        usize::try_from(key::shard_bits(hash)).unwrap_or(0) % lanes.max(1)
+    }
+
     /// Returns what is known, and counts the use.
     pub fn lookup(&self, key: &key::KeyRef<'_>, Moment(now): Moment) -> Lookup {
         let hashed = key.hashed(&self.hash_builder);

@@ -50,7 +50,6 @@ use crate::wire::query::{ClientTransport, QueryRef};
 use crate::wire::reply;
 use crate::wire::stored::{StoredAnswer, TtlRule};
 use arc_swap::{ArcSwap, Guard};
-use hashbrown::DefaultHashBuilder;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,8 +125,6 @@ pub struct Resolver {
     inboxes: Box<[Arc<Inbox>]>,
     /// Refreshes that fly, of all lanes together.
     refreshing: Arc<AtomicUsize>,
-    /// Seeded: says which lane a question belongs to, and where its flight is there.
-    hasher: DefaultHashBuilder,
     /// Counters and the query log.
     telemetry: Arc<Telemetry>,
     /// Counters of queries that waited or were turned away.
@@ -159,7 +156,6 @@ impl Resolver {
             permits,
             inboxes: (0..lanes.max(1)).map(|_| Arc::default()).collect(),
             refreshing: Arc::default(),
-            hasher: DefaultHashBuilder::default(),
             block: telemetry.block(),
             telemetry,
             subnet_hasher: RandomState::new(),
@@ -241,7 +237,7 @@ impl Resolver {
             partition: self.partition(entry.partition, subnet),
         };
         let key = KeyRef { question, variant };
-        let hash = || key.hash_with(&self.hasher);
+        let hash = || self.cache.hash(&key);
         let wait = |stale| {
             let snapshot = Arc::clone(snapshot);
             let pending = Pending { snapshot, group, variant, subnet, hash: hash(), stale };
@@ -342,9 +338,7 @@ impl Resolver {
 
     /// Returns the lane of a question.
     fn lane_of(&self, hash: u64) -> usize {
-        // Not the bits by which tables of flights place them.
-        let [_, _, high, low, ..] = hash.to_be_bytes();
-        usize::from(u16::from_be_bytes([high, low])) % self.inboxes.len()
+        Cache::lane_of(hash, self.inboxes.len())
     }
 
     /// Returns the inbox of a question's lane.

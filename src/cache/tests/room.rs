@@ -214,3 +214,20 @@ fn threads_share_it() {
     assert!(hits > 0);
     assert!(bench.cache.usage().1 <= 300_000);
 }
+
+#[test]
+fn keys_of_different_lanes_never_meet_at_a_lock_where_the_number_of_lanes_divides_that_of_the_parts() {
+    let bench = Bench::new(&settings());
+    for lanes in [1, 2, 4, 8, 16, 32] {
+        let mut lane_of_shard = [None; SHARDS as usize];
+        for serial in 0..1000 {
+            let name = name(&format!("host-{serial}.example.com."));
+            let hash = bench.cache.hash(&key(&name));
+            let lane = Cache::lane_of(hash, lanes);
+            assert!(lane < lanes);
+            let shard = usize::try_from(hash >> 32).unwrap() % lane_of_shard.len();
+            assert_eq!(*lane_of_shard[shard].get_or_insert(lane), lane);
+        }
+        assert!(lane_of_shard.iter().all(Option::is_some));
+    }
+}
