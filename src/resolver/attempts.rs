@@ -51,8 +51,6 @@ pub(super) struct Attempt {
     pub(super) number: usize,
     /// Place of the server in its group.
     pub(super) server: usize,
-    /// The server.
-    upstream: Arc<Upstream>,
     /// When it was asked.
     asked_at: Instant,
     /// Its time was up before, and counted then.
@@ -69,8 +67,8 @@ impl Flights {
         let Some((generation, flight)) = self.generation_and_flight(slot) else { return };
         let Some(server) = flight.next_server(reason, now) else { return self.run_out(slot, now) };
         let number = flight.sent.len();
-        let Some(upstream) = flight.server(server).map(Arc::clone) else { return };
-        let waits = upstream.waits();
+        // Counting a reference to the server would take a line of memory from the other lanes with each query.
+        let Some(waits) = flight.server(server).map(|server| server.waits()) else { return };
         flight.sent.push(Sent {
             server,
             at: now,
@@ -83,10 +81,7 @@ impl Flights {
             Reason::Unanswered if number == 0 => flight.planned_hedge(waits.hedge, now),
             Reason::Unanswered | Reason::NoResult | Reason::Again => Hedge::Not,
         };
-        if reason == Reason::Slow {
-            upstream.counters().hedged();
-        }
-        flight.note_attempt(&upstream, reason, now);
+        flight.note_attempt(server, reason, now);
         let id = ticket_id(FlightId { slot, generation }, number);
         let exchange = Exchange {
             query: flight.query.clone(),
@@ -94,7 +89,11 @@ impl Flights {
             ticket: Ticket::new(sink, id),
             lane,
         };
-        self.dnstap().tell(MessageKind::ForwarderQuery, &exchange.query, || occasion(&upstream, now));
+        let Some(upstream) = self.flight(slot).and_then(|flight| flight.server(server)) else { return };
+        if reason == Reason::Slow {
+            upstream.counters().hedged();
+        }
+        self.dnstap().tell(MessageKind::ForwarderQuery, &exchange.query, || occasion(upstream, now));
         upstream.submit(exchange, now);
     }
 
@@ -158,9 +157,10 @@ impl Flights {
         if !self.is_current(id) {
             return self.straggled(id, number, completion.outcome, now);
         }
-        let Some(flight) = self.flight_mut(id.slot) else { return };
-        let Some(attempt) = flight.finish(number) else { return };
-        attempt.tell(&completion.outcome, self.dnstap());
+        let Some(attempt) = self.flight_mut(id.slot).and_then(|flight| flight.finish(number)) else { return };
+        if let Some(flight) = self.flight(id.slot) {
+            flight.tell(&attempt, &completion.outcome, self.dnstap());
+        }
         match completion.outcome {
             Ok(received) => self.received(id.slot, &attempt, received, now),
             Err(error) => self.failed(id.slot, &attempt, error, now),
@@ -187,8 +187,8 @@ impl Flights {
 
     /// Takes an exchange that failed.
     fn failed(&mut self, slot: u32, attempt: &Attempt, error: TransportError, now: Instant) {
-        attempt.learn_failure(&error, now);
         if let Some(flight) = self.flight_mut(slot) {
+            flight.learn_failure(attempt, &error, now);
             flight.note_failure(attempt, &error, now);
             if let (TransportError::ConnectTimeout { .. }, Some(entry)) = (&error, flight.entry()) {
                 flight.attempts.unheard(&entry.group, now);
@@ -222,13 +222,13 @@ impl Flights {
             Ok(response) => response,
             Err(fault) => {
                 answers.enter(now);
-                attempt.learn_fault(fault, now);
+                flight.learn_fault(attempt, fault, now);
                 flight.note_message(attempt, sent_at, AttemptResult::Invalid(fault), now);
                 flight.causes.push((server, Cause::Invalid(fault)));
                 return self.go_on(slot, Reason::Unanswered, now);
             }
         };
-        attempt.answered(response.rcode(), answers, now);
+        flight.answered(attempt, response.rcode(), answers, now);
         if attempt.overlooking_dates {
             let ending = self.judge_undated((slot, server), &response);
             return self.end(slot, ending, now);
@@ -237,8 +237,10 @@ impl Flights {
         match retry {
             Retry::No => {
                 flight.note_message(attempt, sent_at, AttemptResult::Answered(response.rcode()), now);
-                if flight.hedge == Hedge::Made(attempt.number) {
-                    attempt.upstream.counters().hedge_won();
+                if flight.hedge == Hedge::Made(attempt.number)
+                    && let Some(upstream) = flight.server(server)
+                {
+                    upstream.counters().hedge_won();
                 }
                 let ending = self.judge((slot, server), &response, age_secs, now);
                 self.end(slot, ending, now);
@@ -288,54 +290,64 @@ impl Flights {
     }
 }
 
-impl Attempt {
+/// What is learnt of a server from an attempt.
+impl Flight {
     /// Tells dnstap of the server's answer, if there is one.
-    pub(super) fn tell(&self, outcome: &Result<Received, TransportError>, dnstap: &Dnstap) {
-        if let Ok(received) = outcome {
-            let occasion = || occasion(&self.upstream, self.asked_at);
+    pub(super) fn tell(
+        &self,
+        attempt: &Attempt,
+        outcome: &Result<Received, TransportError>,
+        dnstap: &Dnstap,
+    ) {
+        if let (Ok(received), Some(upstream)) = (outcome, self.server(attempt.server)) {
+            let occasion = || occasion(upstream, attempt.asked_at);
             dnstap.tell(MessageKind::ForwarderResponse, &received.message, occasion);
         }
     }
 
     /// Learns from an exchange that failed. A late attempt was counted when its time was up.
-    pub(super) fn learn_failure(&self, error: &TransportError, now: Instant) {
-        if self.late {
-            return;
-        }
-        self.observe(after_transport(error).sample, now);
+    pub(super) fn learn_failure(&self, attempt: &Attempt, error: &TransportError, now: Instant) {
+        let Some(upstream) = self.server(attempt.server).filter(|_| !attempt.late) else { return };
+        attempt.observe(upstream, after_transport(error).sample, now);
         // The transport saw it, but it is an answer that broke a rule.
         if let TransportError::Mismatch(fault) = error {
-            self.upstream.counters().invalid(*fault);
+            upstream.counters().invalid(*fault);
         } else {
-            self.upstream.counters().failed(error.label());
+            upstream.counters().failed(error.label());
         }
     }
 
     /// Learns from an answer that broke a rule.
-    pub(super) fn learn_fault(&self, fault: ResponseFault, now: Instant) {
-        self.observe(Sample::Failed { error: fault.into() }, now);
-        self.upstream.counters().invalid(fault);
+    pub(super) fn learn_fault(&self, attempt: &Attempt, fault: ResponseFault, now: Instant) {
+        let Some(upstream) = self.server(attempt.server) else { return };
+        attempt.observe(upstream, Sample::Failed { error: fault.into() }, now);
+        upstream.counters().invalid(fault);
     }
 
     /// Notes an answer that holds, to be learnt from at the end of the turn.
-    fn answered(&self, rcode: Rcode, answers: &mut Answers, now: Instant) {
-        if self.overlooking_dates {
-            return self.learn_answer(rcode, now);
+    fn answered(&self, attempt: &Attempt, rcode: Rcode, answers: &mut Answers, now: Instant) {
+        if attempt.overlooking_dates {
+            return self.learn_answer(attempt, rcode, now);
         }
-        answers.add(&self.upstream, rcode, now.saturating_duration_since(self.asked_at), now);
+        if let Some(upstream) = self.server(attempt.server) {
+            answers.add(upstream, rcode, now.saturating_duration_since(attempt.asked_at), now);
+        }
     }
 
     /// Learns from an answer that holds.
-    pub(super) fn learn_answer(&self, rcode: Rcode, now: Instant) {
-        let latency = now.saturating_duration_since(self.asked_at);
-        self.observe(Sample::Answered { latency }, now);
-        self.upstream.counters().answered(rcode, latency);
+    pub(super) fn learn_answer(&self, attempt: &Attempt, rcode: Rcode, now: Instant) {
+        let Some(upstream) = self.server(attempt.server) else { return };
+        let latency = now.saturating_duration_since(attempt.asked_at);
+        attempt.observe(upstream, Sample::Answered { latency }, now);
+        upstream.counters().answered(rcode, latency);
     }
+}
 
+impl Attempt {
     /// Tells the server's health, unless the attempt went where nothing but a time server's name may go.
-    fn observe(&self, sample: Sample, now: Instant) {
+    fn observe(&self, upstream: &Upstream, sample: Sample, now: Instant) {
         if !self.overlooking_dates {
-            self.upstream.observe(sample, now);
+            upstream.observe(sample, now);
         }
     }
 }
@@ -347,9 +359,8 @@ impl Flight {
         let late = sent.state == SentState::Late;
         let (server, asked_at, overlooking_dates) = (sent.server, sent.at, sent.overlooking_dates);
         sent.state = SentState::Ended;
-        let upstream = self.server(server).map(Arc::clone)?;
-        upstream.finished();
-        Some(Attempt { number, server, upstream, asked_at, late, overlooking_dates })
+        self.server(server)?.finished();
+        Some(Attempt { number, server, asked_at, late, overlooking_dates })
     }
 
     /// Counts that an attempt was asked once more on a fresh connection.

@@ -10,14 +10,14 @@ use crate::telemetry::traces::facts::{
     AttemptEnd, AttemptReason, AttemptResult, EndedFlight, Kept, QueryFacts,
 };
 use crate::transport::TransportError;
-use crate::upstream::Upstream;
 use std::sync::Arc;
 use std::time::Instant;
 
 impl Flight {
     /// Notes that a server is asked.
-    pub(super) fn note_attempt(&mut self, upstream: &Upstream, reason: Reason, now: Instant) {
+    pub(super) fn note_attempt(&mut self, server: usize, reason: Reason, now: Instant) {
         let Some(facts) = &mut self.facts else { return };
+        let Some(upstream) = self.snapshot.server(self.group, server) else { return };
         let reason = match reason {
             Reason::Unanswered if facts.attempts.is_empty() => AttemptReason::First,
             Reason::Unanswered => AttemptReason::Unanswered,

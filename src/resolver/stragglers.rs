@@ -55,7 +55,7 @@ impl Flights {
         self.answers.enter(now);
         let Some(flight) = self.stragglers().0.get_mut(&id) else { return };
         if let Some(attempt) = flight.finish(number) {
-            attempt.tell(&outcome, telemetry.dnstap());
+            flight.tell(&attempt, &outcome, telemetry.dnstap());
             flight.learn_late(&attempt, outcome, now);
         }
         if !flight.is_waiting() {
@@ -72,12 +72,12 @@ impl Flight {
             Ok(received) => received,
             // The query's time was over, which says nothing as long as the server's own was not.
             Err(TransportError::Timeout) => return,
-            Err(error) => return attempt.learn_failure(&error, now),
+            Err(error) => return self.learn_failure(attempt, &error, now),
         };
         let checked = asked.check(received.message);
         match checked.as_ref().map_err(|fault| *fault).and_then(|message| ResponseRef::parse(message)) {
-            Ok(response) => attempt.learn_answer(response.rcode(), now),
-            Err(fault) => attempt.learn_fault(fault, now),
+            Ok(response) => self.learn_answer(attempt, response.rcode(), now),
+            Err(fault) => self.learn_fault(attempt, fault, now),
         }
     }
 }
