@@ -115,7 +115,8 @@ impl<A: Answer> Round<'_, A> {
         }
     }
 
-    /// Answers a message that is no acceptable query.
+    /// Answers a message that is no acceptable query. Not inline, as all that is seldom: see `Resolver::answer_now`.
+    #[inline(never)]
     fn reject(&self, message: &[u8], client: IpAddr, rcode: Rcode, out: &mut [u8]) -> Taken<A::Pending> {
         let Some(octets) = reply::reject(message, rcode, out) else { return Taken::Nonsense };
         self.record(&self.own(Source::Refused, rcode, None), client, None);
@@ -123,6 +124,7 @@ impl<A: Answer> Round<'_, A> {
     }
 
     /// Answers a client that may not ask.
+    #[inline(never)]
     fn refuse(&self, query: &QueryRef<'_>, client: IpAddr, out: &mut [u8]) -> Taken<A::Pending> {
         /// Goes to the client as it is, if it understands EDNS.
         const REASON: Ede = Ede::new(EdeCode::PROHIBITED, "this client is not in the access list");

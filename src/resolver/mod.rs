@@ -47,6 +47,7 @@ use crate::wire::ede::{Ede, EdeCode};
 use crate::wire::edns::ReplyOptions;
 use crate::wire::header::Rcode;
 use crate::wire::query::{ClientTransport, QueryRef};
+use crate::wire::question::QuestionRef;
 use crate::wire::reply;
 use crate::wire::stored::{StoredAnswer, TtlRule};
 use arc_swap::{ArcSwap, Guard};
@@ -110,6 +111,35 @@ struct Arrival<'q, 'a> {
     transport: ClientTransport,
     /// What the reply says to its options.
     options: ReplyOptions<'a>,
+}
+
+/// Where the answer to a query comes from.
+struct Place<'r, 'a> {
+    /// The configuration in force.
+    snapshot: &'r Arc<Snapshot>,
+    /// Place of the group.
+    group: usize,
+    /// The group.
+    entry: &'r GroupEntry,
+    /// What the cache knows it by.
+    key: KeyRef<'a>,
+    /// The client's own ECS option, when the operator forwards those.
+    subnet: Option<SubnetContent>,
+}
+
+impl Place<'_, '_> {
+    /// Makes the record of a query that has to wait.
+    fn pending(&self, hash: u64, stale: Option<StoredAnswer>) -> Pending {
+        let Self { snapshot, group, key, subnet, .. } = *self;
+        Pending { snapshot: Arc::clone(snapshot), group, variant: key.variant, subnet, hash, stale }
+    }
+
+    /// Makes the record of a name to be asked for again.
+    fn refresh(&self, hash: u64) -> Refresh {
+        let Self { snapshot, group, key, subnet, .. } = *self;
+        let question = question_octets(&key.question);
+        Refresh { snapshot: Arc::clone(snapshot), group, variant: key.variant, subnet, hash, question }
+    }
 }
 
 /// The pipeline. One per gateway, shared by all workers.
@@ -201,73 +231,70 @@ impl Resolver {
         let snapshot = &round.snapshot;
         let options = self.keepalive.options(&snapshot.subnet, query, transport);
         let (verdict, _rule) = snapshot.policy.on_query(query);
+        let arrival = Arrival { query, transport, options };
         match verdict {
-            Verdict::Pass | Verdict::Accept => {}
-            Verdict::Answer(answer) => {
-                let written = answer.render(query, TtlRule::Keep, &options, out);
-                return (Step::Reply(written), outcome(Source::Local, answer.rcode(), None, transport));
+            Verdict::Pass | Verdict::Accept => self.route_and_look_up(round, &arrival, out),
+            verdict @ (Verdict::Answer(_) | Verdict::Refuse(..) | Verdict::Drop) => {
+                by_rule(verdict, &arrival, out)
             }
-            Verdict::Refuse(rcode, ede) => {
-                let written = reply::error(query, rcode, &options.because(&ede), out);
-                return (Step::Reply(written), outcome(Source::Blocked, rcode, Some(ede.code), transport));
-            }
-            Verdict::Drop => return (Step::Drop, outcome(Source::Refused, Rcode::REFUSED, None, transport)),
         }
-        self.route_and_look_up(round, &Arrival { query, transport, options }, out)
     }
 
-    /// Stages 5 and 6: route, cache.
+    /// Stages 5 and 6: route, cache. What is not a fresh answer is not inline: a query that comes alone has to fetch all code that
+    /// lies between the steps of its way.
     fn route_and_look_up(&self, round: &Round, arrival: &Arrival<'_, '_>, out: &mut [u8]) -> (Step, Outcome) {
         let Round { snapshot, now } = round;
-        let Arrival { query, transport, options } = *arrival;
+        let query = arrival.query;
         let question = query.question();
         let group = snapshot.routes.group_for(question.name, question.rtype);
-        let Some(entry) = snapshot.groups.get(group) else {
-            let ede = Ede::new(EdeCode::NOT_READY, "no upstream group");
-            let written = reply::error(query, Rcode::SERVFAIL, &options.because(&ede), out);
-            return (
-                Step::Reply(written),
-                outcome(Source::Failed, Rcode::SERVFAIL, Some(ede.code), transport),
-            );
-        };
+        let Some(entry) = snapshot.groups.get(group) else { return unrouted(arrival, out) };
         let subnet = snapshot.subnet.forwarded(query);
         let variant = Variant {
             dnssec_ok: query.dnssec_ok(),
             checking_disabled: query.header().checking_disabled(),
             partition: self.partition(entry.partition, subnet),
         };
-        let key = KeyRef { question, variant };
-        let hash = || self.cache.hash(&key);
+        let place = Place { snapshot, group, entry, key: KeyRef { question, variant }, subnet };
+        match self.look_up(&place.key, entry, *now) {
+            Lookup::Fresh(found) => fresh(&found, arrival, out),
+            lookup @ (Lookup::FreshRefreshDue(_) | Lookup::Stale(_) | Lookup::Miss) => {
+                self.not_just_fresh(lookup, &place, arrival, out)
+            }
+        }
+    }
+
+    /// Stage 6, when a server has to be asked, now or soon.
+    #[inline(never)]
+    fn not_just_fresh(
+        &self,
+        lookup: Lookup,
+        place: &Place<'_, '_>,
+        arrival: &Arrival<'_, '_>,
+        out: &mut [u8],
+    ) -> (Step, Outcome) {
         let wait = |stale| {
-            let snapshot = Arc::clone(snapshot);
-            let pending = Pending { snapshot, group, variant, subnet, hash: hash(), stale };
-            (Step::Wait(pending), outcome(Source::Upstream, Rcode::NOERROR, None, transport))
+            let pending = place.pending(self.cache.hash(&place.key), stale);
+            (Step::Wait(pending), outcome(Source::Upstream, Rcode::NOERROR, None, arrival.transport))
         };
-        let refresh = || {
-            let question = question_octets(query);
-            Refresh { snapshot: Arc::clone(snapshot), group, variant, subnet, hash: hash(), question }
-        };
-        match self.look_up(&key, entry, *now) {
+        match lookup {
             Lookup::Fresh(found) => fresh(&found, arrival, out),
             Lookup::FreshRefreshDue(found) => {
-                if self.begin_refresh(snapshot, refresh) {
-                    self.cache.refresh_begins(&key);
+                if self.begin_refresh(place) {
+                    self.cache.refresh_begins(&place.key);
                 }
                 fresh(&found, arrival, out)
             }
             // Nothing to wait for: asked a moment ago in vain, or every server is known to be down.
-            Lookup::Stale(found) if found.failure || !entry.group.any_up() => {
+            Lookup::Stale(found) if found.failure || !place.entry.group.any_up() => {
                 // A failure a moment ago is not tried again yet (RFC 9520 §3.2).
                 if !found.failure {
-                    self.begin_refresh(snapshot, refresh);
+                    self.begin_refresh(place);
                 }
                 let ede = stale_ede(&found.answer);
                 let rule = TtlRule::Fixed { secs: STALE_TTL_SECS };
-                let written = found.answer.render(query, rule, &options.because(ede), out);
-                (
-                    Step::Reply(written),
-                    outcome(Source::Stale, found.answer.rcode(), Some(ede.code), transport),
-                )
+                let written = found.answer.render(arrival.query, rule, &arrival.options.because(ede), out);
+                let said = outcome(Source::Stale, found.answer.rcode(), Some(ede.code), arrival.transport);
+                (Step::Reply(written), said)
             }
             Lookup::Stale(found) => wait(Some(found.answer)),
             Lookup::Miss => wait(None),
@@ -276,10 +303,10 @@ impl Resolver {
 
     /// Hands a refresh to its driver. False when it is left out, because there are as many as there may be: then it is not even
     /// made, for answers from the cache go on at full speed.
-    fn begin_refresh(&self, snapshot: &Snapshot, refresh: impl FnOnce() -> Refresh) -> bool {
-        let has_room = self.refreshing.load(Ordering::Relaxed) < snapshot.limits.refresh_inflight;
+    fn begin_refresh(&self, place: &Place<'_, '_>) -> bool {
+        let has_room = self.refreshing.load(Ordering::Relaxed) < place.snapshot.limits.refresh_inflight;
         let begun = has_room && {
-            let refresh = refresh();
+            let refresh = place.refresh(self.cache.hash(&place.key));
             self.inbox(refresh.hash).is_some_and(|inbox| inbox.refresh(refresh))
         };
         if !begun {
@@ -410,14 +437,41 @@ fn fresh(found: &Found, arrival: &Arrival<'_, '_>, out: &mut [u8]) -> (Step, Out
     (Step::Reply(written), outcome(source, rcode, ede.map(|ede| ede.code), transport))
 }
 
+/// Replies as a rule says that has an opinion.
+#[inline(never)]
+fn by_rule(verdict: Verdict, arrival: &Arrival<'_, '_>, out: &mut [u8]) -> (Step, Outcome) {
+    let Arrival { query, transport, options } = *arrival;
+    match verdict {
+        Verdict::Answer(answer) => {
+            let written = answer.render(query, TtlRule::Keep, &options, out);
+            (Step::Reply(written), outcome(Source::Local, answer.rcode(), None, transport))
+        }
+        Verdict::Refuse(rcode, ede) => {
+            let written = reply::error(query, rcode, &options.because(&ede), out);
+            (Step::Reply(written), outcome(Source::Blocked, rcode, Some(ede.code), transport))
+        }
+        Verdict::Drop | Verdict::Pass | Verdict::Accept => {
+            (Step::Drop, outcome(Source::Refused, Rcode::REFUSED, None, transport))
+        }
+    }
+}
+
+/// Replies that there is nobody to ask.
+#[cold]
+fn unrouted(arrival: &Arrival<'_, '_>, out: &mut [u8]) -> (Step, Outcome) {
+    let Arrival { query, transport, options } = *arrival;
+    let ede = Ede::new(EdeCode::NOT_READY, "no upstream group");
+    let written = reply::error(query, Rcode::SERVFAIL, &options.because(&ede), out);
+    (Step::Reply(written), outcome(Source::Failed, Rcode::SERVFAIL, Some(ede.code), transport))
+}
+
 /// Returns what is said with a stale answer.
 fn stale_ede(answer: &StoredAnswer) -> &'static Ede {
     if answer.rcode() == Rcode::NXDOMAIN { &STALE_NXDOMAIN } else { &STALE }
 }
 
 /// Returns the question's octets.
-fn question_octets(query: &QueryRef<'_>) -> Box<[u8]> {
-    let question = query.question();
+fn question_octets(question: &QuestionRef<'_>) -> Box<[u8]> {
     let mut octets = Vec::with_capacity(question.wire_len());
     octets.extend_from_slice(question.name.as_bytes());
     octets.extend_from_slice(&question.rtype.0.to_be_bytes());

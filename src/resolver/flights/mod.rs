@@ -169,7 +169,7 @@ impl Flights {
                 }
             }
             None => {
-                let question = question_octets(&query);
+                let question = question_octets(&query.question());
                 let flight = self.new_flight(pending, question, now);
                 self.launch(flight, Some((waiter, permit)), now);
             }
