@@ -9,7 +9,7 @@
 //! L4  upstream                       which server, and is it well
 //! L3  transport                      how to reach one server
 //! L2  policy     cache               pure decisions; siblings do not know one another
-//! L1  config     telemetry   clock   plain data and counting
+//! L1  config  telemetry  clock  seldom  plain data, counting, waiting
 //! L0  wire                           DNS bytes
 //! ```
 //!
@@ -30,6 +30,7 @@ pub mod control;
 pub mod listener;
 pub mod policy;
 pub mod resolver;
+pub mod seldom;
 pub mod telemetry;
 pub mod transport;
 pub mod upstream;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Modules by layer, the lowest first. A module uses lower layers, and what `SIDEWAYS` allows.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["wire"]),
-    (1, &["config", "telemetry", "clock"]),
+    (1, &["config", "telemetry", "clock", "seldom"]),
     (2, &["policy", "cache"]),
     (3, &["transport"]),
     (4, &["upstream"]),

@@ -8,6 +8,7 @@ use super::bind::Origin;
 use super::intake::{Intake, Taken};
 use crate::clock;
 use crate::resolver::waiter::{ClientToken, ReplyBatch, ReplySink, Waiter};
+use crate::seldom::Seldom;
 use crate::telemetry::bounds::Bound;
 use crate::telemetry::throttle::Throttle;
 use crate::wire::query::ClientTransport;
@@ -137,7 +138,7 @@ impl<A: Answer> UdpLoop<A> {
     /// Answers until `stop`, then what the kernel still has for this socket. `reading` is given back when nothing more is
     /// read.
     pub(super) async fn run(mut self, stop: CancellationToken, reading: TaskTrackerToken) {
-        self.serve(stop.cancelled()).await;
+        self.serve(Seldom::new(stop.cancelled())).await;
         if self.origin == Origin::Bound {
             if let Err(error) = leave_group(&self.readable.get_ref().socket.socket) {
                 tracing::debug!(%error, "datagrams may come until the socket is closed");

@@ -3,7 +3,9 @@
 
 use super::flights::Flights;
 use super::inbox::{Inbox, Work};
+use crate::seldom::Seldom;
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -13,12 +15,11 @@ use tokio_util::sync::CancellationToken;
 /// Runs until `cancel`, then replies to all who still wait.
 pub(super) async fn drive(mut flights: Flights, inbox: Arc<Inbox>, cancel: CancellationToken) {
     let mut work = Work::default();
-    let cancelled = cancel.cancelled();
-    tokio::pin!(cancelled);
+    let mut cancelled = Seldom::new(cancel.cancelled());
     let mut alarm = Alarm::new();
     loop {
         let stop = poll_fn(|cx| {
-            if cancelled.as_mut().poll(cx).is_ready() {
+            if Pin::new(&mut cancelled).poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
             let has_work = inbox.take(&mut work, cx.waker());

@@ -13,6 +13,7 @@ use super::meter::{Meter, Metered};
 use super::request::RequestTemplate;
 use super::response::{InFlight, Outcome, Refusals};
 use crate::clock::{self, far::Alarm};
+use crate::seldom::Seldom;
 use crate::transport::idle::Closer;
 use crate::transport::pool::{self, Job, Outlet, Taken};
 use crate::transport::vigil::{Suspicion, Vigil};
@@ -90,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DohConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> pool::Connection for DohConnection<S> {
     async fn run(self, outlet: Outlet) {
-        let abandoned = outlet.abandoned();
+        let abandoned = Seldom::new(outlet.abandoned());
         let mut driver = Driver::new(self, outlet);
         tokio::select! {
             biased;

@@ -24,6 +24,7 @@ use super::vigil::{Suspicion, Vigil};
 use super::{Handshake, Received, Surroundings, Transport, TransportError};
 use crate::clock::{self, far::Alarm};
 use crate::config::settings::{Host, ServerSpec};
+use crate::seldom::Seldom;
 use crate::wire::frame::{self, Deframer};
 use crate::wire::header::set_id;
 use crate::wire::query::UpstreamQuery;
@@ -104,7 +105,7 @@ pub(super) struct StreamConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for StreamConnection<S> {
     async fn run(self, outlet: Outlet) {
-        let abandoned = outlet.abandoned();
+        let abandoned = Seldom::new(outlet.abandoned());
         let mut driver = Driver::new(self, outlet);
         let end = tokio::select! {
             biased;

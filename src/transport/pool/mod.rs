@@ -15,6 +15,7 @@ use super::queue::{Nudge, Queue, Step};
 use super::vigil::Pace;
 use super::{Exchange, Handshake, Surroundings, Ticket, Transport, TransportError};
 use crate::clock;
+use crate::seldom::Seldom;
 use crate::telemetry::bounds::{Bound, Bounds};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -491,7 +492,7 @@ async fn run_connection<C: Connection>(connection: C, outlet: Outlet, cancel: Ca
     let mut run = pin!(connection.run(outlet));
     tokio::select! {
         () = &mut run => return,
-        () = cancel.cancelled() => shared.drain(),
+        () = Seldom::new(cancel.cancelled()) => shared.drain(),
     }
     // Past the grace the connection is dropped as it is, and its jobs complete as `ShuttingDown`.
     let _ = tokio::time::timeout(STOP_GRACE, run).await;
