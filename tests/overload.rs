@@ -230,7 +230,8 @@ fn what_a_full_batch_leaves_is_taken_by_the_next() {
         uninterrupted(|| socket.recv(&mut reply)).unwrap();
         assert_eq!(reply[3] & 15, 0);
     }
-    assert!(stage.page().reached("udp_batch") >= before + 10);
+    // Two first, as while queries come one by one, and then four at once.
+    assert!(stage.page().reached("udp_batch") >= before + 9);
     stage.assert_normal_again();
 }
 
