@@ -60,10 +60,15 @@ impl<F: Future> Future for Seldom<F> {
         if !self.bell.has_rung.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        // Before the future is polled: what rings meanwhile rings again.
-        self.bell.has_rung.store(false, Ordering::Release);
-        let Self { future, waker, .. } = &mut *self;
-        future.as_mut().poll(&mut Context::from_waker(waker))
+        // Before the future is polled, and in one step: what rings meanwhile rings again, and what rang is seen by the future.
+        self.bell.has_rung.swap(false, Ordering::AcqRel);
+        let Self { future, waker, bell, .. } = &mut *self;
+        let polled = future.as_mut().poll(&mut Context::from_waker(waker));
+        if polled.is_ready() {
+            // Who asks once more gets the future's own word.
+            bell.has_rung.store(true, Ordering::Release);
+        }
+        polled
     }
 }
 
@@ -109,7 +114,9 @@ mod tests {
         assert!(Pin::new(&mut waits).poll(&mut Context::from_waker(&waker)).is_pending());
         token.cancel();
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        assert!(Pin::new(&mut waits).poll(&mut Context::from_waker(&waker)).is_ready());
+        for _ in 0..2 {
+            assert!(Pin::new(&mut waits).poll(&mut Context::from_waker(&waker)).is_ready());
+        }
     }
 
     #[test]

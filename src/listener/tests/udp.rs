@@ -130,6 +130,23 @@ fn a_bug_found_by_one_query_does_not_end_the_socket() {
 }
 
 #[test]
+fn a_bug_found_by_the_last_query_does_not_undo_the_stop() {
+    let server = Server::start(1, "127.0.0.1:0", Limits::default());
+    let client = server.udp();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    // While the worker is held up, the stop comes and then the query.
+    server.workers.handles()[0].spawn(async move { goes.recv() });
+    server.workers.stop_accepting();
+    client.send(&query(1, "boom.example")).unwrap();
+    go.send(()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, server.workers.finished_reading()).await.expect("the end of reading");
+    });
+    server.stop();
+}
+
+#[test]
 fn wildcard_sockets_answer_from_the_address_that_was_asked() {
     let server = Server::start(2, "0.0.0.0:0", Limits::default());
     for asked in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
