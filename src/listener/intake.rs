@@ -115,7 +115,7 @@ impl<A: Answer> Round<'_, A> {
         }
     }
 
-    /// Answers a message that is no acceptable query. Not inline, as all that is seldom: see `Resolver::answer_now`.
+    /// Answers a message that is no acceptable query. Not inline: seldom, and in the way of what is not.
     #[inline(never)]
     fn reject(&self, message: &[u8], client: IpAddr, rcode: Rcode, out: &mut [u8]) -> Taken<A::Pending> {
         let Some(octets) = reply::reject(message, rcode, out) else { return Taken::Nonsense };
