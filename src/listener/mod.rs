@@ -10,6 +10,7 @@
 pub mod admission;
 mod batch;
 pub mod bind;
+mod foreground;
 pub mod handover;
 pub mod holder;
 mod intake;

@@ -3,6 +3,7 @@
 //! addresses come and go on reload, and everything ends in order. What is done with a query is not known here.
 
 use super::bind::{BindError, BindErrorKind, Sockets, adopt, bind};
+use super::foreground::{Entrance, Foreground};
 use super::handover::{Handover, Inherited, Pair, Sharing};
 use super::intake::Intake;
 use super::tcp::Acceptor;
@@ -22,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The running workers.
@@ -38,8 +39,6 @@ pub struct Workers<A: Answer = Resolver> {
     open: Mutex<HashMap<SocketAddr, Open>>,
     /// Ends reading and accepting everywhere.
     stop: CancellationToken,
-    /// Ends the threads, also when these workers are dropped without `join`.
-    end: DropGuard,
     /// Every task of the listener.
     tasks: TaskTracker,
     /// Those who take queries, until they take no more.
@@ -48,9 +47,11 @@ pub struct Workers<A: Answer = Resolver> {
     handover: Mutex<Handover>,
 }
 
-/// One worker thread.
+/// One worker thread, which ends when this is dropped.
 #[derive(Debug)]
 struct Worker<A> {
+    /// How work comes to it that is not a task.
+    entrance: Entrance,
     /// Its runtime.
     handle: Handle,
     /// Ends when its runtime is gone.
@@ -112,14 +113,11 @@ impl<A: Answer> Workers<A> {
     /// When the system gives no thread or no descriptor for a runtime.
     pub fn start(count: usize, context: Context<A>, keeper: Option<&Handle>) -> io::Result<Self> {
         let context = Arc::new(context);
-        let end = CancellationToken::new();
-        // From here on: a thread that was started ends even if the next one cannot be.
-        let ending = end.clone().drop_guard();
-        let first = Worker::start(0, &context, &end, keeper)?;
+        let first = Worker::start(0, &context, keeper)?;
         let handle = first.handle.clone();
         let mut workers = vec![first];
         for number in 1..count {
-            workers.push(Worker::start(number, &context, &end, keeper)?);
+            workers.push(Worker::start(number, &context, keeper)?);
         }
         let limits = &context.limits;
         Ok(Self {
@@ -128,7 +126,6 @@ impl<A: Answer> Workers<A> {
             connections: Connections::new(limits, Arc::clone(context.telemetry.bounds())),
             open: Mutex::default(),
             stop: CancellationToken::new(),
-            end: ending,
             tasks: TaskTracker::new(),
             readers: TaskTracker::new(),
             handover: Mutex::default(),
@@ -242,9 +239,10 @@ impl<A: Answer> Workers<A> {
         if wait.recv_timeout(deadline.saturating_duration_since(clock::now())).is_err() {
             tracing::warn!(tasks = self.tasks.len(), "stopping although clients are still being served");
         }
-        drop(self.end);
-        for worker in self.workers {
-            if worker.thread.join().is_err() {
+        // All of them end before one is waited for.
+        let threads: Vec<_> = self.workers.into_iter().map(|worker| worker.thread).collect();
+        for thread in threads {
+            if thread.join().is_err() {
                 tracing::error!("a worker thread ended by a panic");
             }
         }
@@ -292,7 +290,11 @@ impl<A: Answer> Workers<A> {
     fn run(&self, ready: Ready<A>) -> Open {
         let stop = self.stop.child_token();
         for (worker, udp) in self.workers.iter().zip(ready.udp) {
-            self.tasks.spawn_on(udp.run(stop.child_token(), self.readers.token()), &worker.handle);
+            let work = udp.run(stop.child_token(), self.readers.token());
+            match worker.entrance.place() {
+                Some(place) => place.run(self.tasks.track_future(work)),
+                None => drop(self.tasks.spawn_on(work, &worker.handle)),
+            }
         }
         for (worker, acceptor) in self.workers.iter().zip(ready.tcp) {
             self.tasks.spawn_on(acceptor.run(stop.child_token(), self.readers.token()), &worker.handle);
@@ -303,22 +305,18 @@ impl<A: Answer> Workers<A> {
 }
 
 impl<A: Answer> Worker<A> {
-    /// Starts one thread; it runs until `end`.
-    fn start(
-        number: usize,
-        context: &Arc<Context<A>>,
-        end: &CancellationToken,
-        keeper: Option<&Handle>,
-    ) -> io::Result<Self> {
+    /// Starts one thread.
+    fn start(number: usize, context: &Arc<Context<A>>, keeper: Option<&Handle>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let (end, keeper) = (end.clone(), keeper.cloned());
+        let keeper = keeper.cloned();
+        let (entrance, foreground) = Foreground::new();
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             keeper.into_iter().for_each(clock::far::kept_by);
-            runtime.block_on(end.cancelled());
+            runtime.block_on(foreground);
         })?;
         let intake = Arc::new(Intake::new(Arc::clone(context), context.telemetry.block()));
-        Ok(Self { handle, thread, intake })
+        Ok(Self { entrance, handle, thread, intake })
     }
 }
 
