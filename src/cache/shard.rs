@@ -38,13 +38,14 @@ pub(super) struct Newcomer {
     pub(super) origin: Origin,
 }
 
-/// A part of the cache.
+/// A part of the cache. What a look-up reads comes first, so that it lies on the two lines that begin with the lock.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Shard {
-    /// Bounds.
-    limits: Limits,
     /// From hash to slot.
     table: HashTable<SlotId>,
+    /// Bounds.
+    limits: Limits,
     /// The entries.
     slots: Slots,
     /// Their order of going.
@@ -288,4 +289,18 @@ const SMALLEST_TABLE: usize = 64;
 /// Makes the table's 64 bits of 32: it takes the place from the low ones and its tag from the top ones.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) | u64::from(hash) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn what_a_look_up_reads_is_on_the_two_lines_that_begin_with_the_lock() {
+        const LOCK: usize = 8;
+        const LINE: usize = 64;
+        const { assert!(offset_of!(Shard, slots) + LOCK <= LINE) }
+        const { assert!(offset_of!(Shard, queues) + LOCK <= 2 * LINE) }
+    }
 }

@@ -3,6 +3,7 @@
 //! It knows octets but no limits, and nothing of queues or tables.
 
 use super::entry::Entry;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// A slot's number.
@@ -41,11 +42,20 @@ pub(super) const SLOT_OCTETS: usize = size_of::<Slot>();
 /// Octets of an array.
 const CHUNK_OCTETS: usize = CHUNK * SLOT_OCTETS + 16;
 
+/// Arrays that are listed in the shard itself: a look-up in a small cache is spared the way to a list elsewhere, which is one more
+/// wait for memory.
+const NEAR: usize = 4;
+
+/// An array. What was never used is a hole that no chain leads to.
+type Chunk = Box<[Slot; CHUNK]>;
+
 /// Entries by number.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// All slots: full arrays, and a last one with room for `CHUNK`.
-    chunks: Vec<Vec<Slot>>,
+    /// All arrays.
+    chunks: SmallVec<[Chunk; NEAR]>,
+    /// Slots that were ever used: all but the rest of the last array.
+    len: usize,
     /// The first hole.
     free: SlotId,
 }
@@ -53,7 +63,7 @@ pub(super) struct Slots {
 impl Slots {
     /// Makes none, with the list of arrays as long as `entries` need.
     pub(super) fn with_capacity(entries: usize) -> Self {
-        Self { chunks: Vec::with_capacity(entries.div_ceil(CHUNK)), free: SlotId::NONE }
+        Self { chunks: SmallVec::with_capacity(entries.div_ceil(CHUNK)), len: 0, free: SlotId::NONE }
     }
 
     /// Returns a slot.
@@ -94,11 +104,12 @@ impl Slots {
             self.free = next;
             return Some(hole);
         }
-        let id = u32::try_from(self.len()).ok().map(SlotId).filter(|id| *id != SlotId::NONE)?;
+        let id = u32::try_from(self.len).ok().map(SlotId).filter(|id| *id != SlotId::NONE)?;
         if self.is_full() {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+            self.chunks.push(Box::new([const { Slot::Free { next: SlotId::NONE } }; CHUNK]));
         }
-        self.chunks.last_mut()?.push(Slot::Used(entry));
+        *self.slot_mut(id)? = Slot::Used(entry);
+        self.len += 1;
         Some(id)
     }
 
@@ -119,7 +130,7 @@ impl Slots {
 
     /// Returns the entries in some of the slots, with their numbers.
     pub(super) fn range(&self, slots: Range<usize>) -> impl Iterator<Item = (SlotId, &Entry)> {
-        (slots.start..slots.end.min(self.len())).filter_map(|number| {
+        (slots.start..slots.end.min(self.len)).filter_map(|number| {
             let id = SlotId(u32::try_from(number).ok()?);
             Some((id, self.get(id)?))
         })
@@ -127,7 +138,7 @@ impl Slots {
 
     /// Returns all entries with their numbers, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SlotId, &mut Entry)> {
-        (0..).map(SlotId).zip(self.chunks.iter_mut().flatten()).filter_map(|(id, slot)| match slot {
+        (0..).map(SlotId).zip(self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut())).filter_map(|(id, slot)| match slot {
             Slot::Used(entry) => Some((id, entry)),
             Slot::Free { .. } => None,
         })
@@ -135,17 +146,18 @@ impl Slots {
 
     /// Returns how many slots there are, holes included.
     pub(super) fn len(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+        self.len
     }
 
     /// True when one more slot needs another array.
     fn is_full(&self) -> bool {
-        self.chunks.last().is_none_or(|last| last.len() == CHUNK)
+        self.len == self.chunks.len() * CHUNK
     }
 
     /// Returns the octets held.
     pub(super) fn octets(&self) -> usize {
-        self.chunks.capacity() * size_of::<Vec<Slot>>() + self.chunks.len() * CHUNK_OCTETS
+        let list = if self.chunks.spilled() { self.chunks.capacity() * size_of::<Chunk>() } else { 0 };
+        list + self.chunks.len() * CHUNK_OCTETS
     }
 
     /// Returns the octets that one more entry would add.
@@ -153,9 +165,13 @@ impl Slots {
         if self.free != SlotId::NONE || !self.is_full() {
             return 0;
         }
-        // The list of arrays doubles.
-        let has_place = self.chunks.len() < self.chunks.capacity();
-        let list = if has_place { 0 } else { self.chunks.capacity().max(4) * size_of::<Vec<Slot>>() };
+        // The list of arrays doubles; the first one that is elsewhere is all new.
+        let capacity = self.chunks.capacity();
+        let list = match self.chunks.len() < capacity {
+            true => 0,
+            false if self.chunks.spilled() => capacity * size_of::<Chunk>(),
+            false => 2 * capacity * size_of::<Chunk>(),
+        };
         list + CHUNK_OCTETS
     }
 }
