@@ -4,8 +4,9 @@ use super::{BatchSocket, MOST, ReplySource, SLOT};
 use crate::resolver::waiter::ClientToken;
 use crate::wire::reply;
 use nix::errno::Errno;
-use nix::libc::{self, in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
+use rustix::net::{SendFlags, sendto};
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::net::{IpAddr, UdpSocket};
@@ -134,13 +135,12 @@ impl Outgoing {
     }
 }
 
-/// Sends one reply from the address that the socket is bound to; false when it could not be sent.
+/// Sends one reply from the address that the socket is bound to; false when it could not be sent. Not by the C library, whose
+/// calls can be cancelled, for which it takes some steps before each and after it.
 fn send_alone(socket: &UdpSocket, client: &ClientToken, reply: &[u8]) -> bool {
-    match socket.send_to(reply, client.peer) {
+    match sendto(socket, reply, SendFlags::DONTWAIT, &client.peer) {
         Ok(_) => true,
-        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-            cut(reply, |rest| send_as_asked(socket, client, rest))
-        }
+        Err(rustix::io::Errno::MSGSIZE) => cut(reply, |rest| send_as_asked(socket, client, rest)),
         Err(_) => false,
     }
 }
