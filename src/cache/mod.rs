@@ -77,7 +77,7 @@ pub struct Cache {
     /// How long answers live. Read on store only, so that a lock of its own does.
     rules: Mutex<Rules>,
     /// The parts.
-    shards: Box<[PaddedShard]>,
+    shards: [PaddedShard; SHARDS as usize],
     /// Octets that all of it may take, as configured.
     bound: AtomicU64,
     /// A bit for each origin that is gone: what still comes from there is not kept.
@@ -101,7 +101,7 @@ impl Cache {
             epoch: now,
             hash_builder: DefaultHashBuilder::default(),
             rules: Mutex::new(Rules::new(settings)),
-            shards: (0..SHARDS).map(|_| PaddedShard(Mutex::new(Shard::new(limits)))).collect(),
+            shards: std::array::from_fn(|_| PaddedShard(Mutex::new(Shard::new(limits)))),
             bound: AtomicU64::new(settings.max_size),
             gone: Default::default(),
         }
@@ -258,7 +258,7 @@ impl Cache {
     /// Returns (entries, octets held: answers with their questions, tables, slots and bookkeeping).
     pub fn usage(&self) -> (u64, u64) {
         let held = self.shards().map(|shard| (shard.len(), shard.octets() + shard_overhead()));
-        let (entries, octets) = held.fold((0, size_of::<Self>()), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let (entries, octets) = held.fold((0, OVERHEAD), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         (u64::try_from(entries).unwrap_or(u64::MAX), u64::try_from(octets).unwrap_or(u64::MAX))
     }
 
@@ -299,7 +299,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Returns one shard's part of the limits.
 fn shard_limits(settings: &CacheSettings) -> Limits {
-    let octets = usize::try_from(settings.max_size).unwrap_or(usize::MAX).saturating_sub(size_of::<Cache>());
+    let octets = usize::try_from(settings.max_size).unwrap_or(usize::MAX).saturating_sub(OVERHEAD);
     Limits {
         octets: (octets / usize::from(SHARDS)).saturating_sub(shard_overhead()),
         serving: Serving {
@@ -309,6 +309,9 @@ fn shard_limits(settings: &CacheSettings) -> Limits {
         },
     }
 }
+
+/// Octets of a cache beyond its shards.
+const OVERHEAD: usize = size_of::<Cache>() - SHARDS as usize * size_of::<PaddedShard>();
 
 /// Octets of a shard's lock and padding, beyond what the shard counts itself.
 const fn shard_overhead() -> usize {

@@ -138,10 +138,12 @@ impl Slots {
 
     /// Returns all entries with their numbers, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SlotId, &mut Entry)> {
-        (0..).map(SlotId).zip(self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut())).filter_map(|(id, slot)| match slot {
-            Slot::Used(entry) => Some((id, entry)),
-            Slot::Free { .. } => None,
-        })
+        (0..).map(SlotId).zip(self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut())).filter_map(
+            |(id, slot)| match slot {
+                Slot::Used(entry) => Some((id, entry)),
+                Slot::Free { .. } => None,
+            },
+        )
     }
 
     /// Returns how many slots there are, holes included.

@@ -19,13 +19,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// One worker's way into the resolver.
+/// One worker's way into the resolver. Each of its loops has a clone: what all of them use is found from there at one remove.
 #[derive(Debug)]
 pub(super) struct Intake<A> {
     /// Shared by all workers.
-    pub(super) context: Arc<Context<A>>,
+    pub(super) context: Context<A>,
     /// This worker's counters.
     block: Arc<Block>,
+}
+
+impl<A> Clone for Intake<A> {
+    fn clone(&self) -> Self {
+        Self { context: self.context.clone(), block: Arc::clone(&self.block) }
+    }
 }
 
 /// What became of a message.
@@ -43,7 +49,7 @@ pub(super) enum Taken<P> {
 
 impl<A: Answer> Intake<A> {
     /// Makes the intake of one worker.
-    pub(super) fn new(context: Arc<Context<A>>, block: Arc<Block>) -> Self {
+    pub(super) fn new(context: Context<A>, block: Arc<Block>) -> Self {
         Self { context, block }
     }
 
@@ -55,7 +61,7 @@ impl<A: Answer> Intake<A> {
         local: Option<SocketAddr>,
         now: Instant,
     ) -> Round<'_, A> {
-        let Context { access, resolver, .. } = &*self.context;
+        let Context { access, resolver, .. } = &self.context;
         Round { intake: self, access: access.load(), resolver: resolver.round(now), transport, local, now }
     }
 }

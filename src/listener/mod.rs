@@ -79,7 +79,7 @@ impl Answer for Resolver {
     }
 }
 
-/// What every worker shares.
+/// What every worker shares. A clone shares it too.
 #[derive(Debug)]
 pub struct Context<A = Resolver> {
     /// Who answers.
@@ -90,4 +90,16 @@ pub struct Context<A = Resolver> {
     pub access: Arc<ArcSwap<AccessList>>,
     /// Bounds of what clients send; fixed at start.
     pub limits: Arc<Limits>,
+}
+
+impl<A> Clone for Context<A> {
+    fn clone(&self) -> Self {
+        let Self { resolver, telemetry, access, limits } = self;
+        Self {
+            resolver: Arc::clone(resolver),
+            telemetry: Arc::clone(telemetry),
+            access: Arc::clone(access),
+            limits: Arc::clone(limits),
+        }
+    }
 }

@@ -116,7 +116,7 @@ pub(super) struct UdpLoop<A: Answer> {
     /// For the waiters of this socket.
     sink: Arc<dyn ReplySink>,
     /// What happens to a query.
-    intake: Arc<Intake<A>>,
+    intake: Intake<A>,
     /// Misses of the current batch; empty between two.
     misses: Vec<(A::Pending, Waiter)>,
     /// Who made the socket.
@@ -129,7 +129,7 @@ impl<A: Answer> UdpLoop<A> {
         deprecated,
         reason = "its successor is an unsafe fn; what it asks for holds: a sink never changes its socket"
     )]
-    pub(super) fn new(sink: Arc<UdpSink>, intake: Arc<Intake<A>>, origin: Origin) -> io::Result<Self> {
+    pub(super) fn new(sink: Arc<UdpSink>, intake: Intake<A>, origin: Origin) -> io::Result<Self> {
         let readable = AsyncFd::with_interest(Arc::clone(&sink), Interest::READABLE)?;
         let misses = Vec::with_capacity(intake.context.limits.udp_batch);
         Ok(Self { readable, sink, intake, misses, origin })
@@ -249,12 +249,11 @@ fn take_turn<A: Answer>(
     socket: &UdpSink,
     misses: &mut Vec<(A::Pending, Waiter)>,
 ) -> Turn {
-    let batch = intake.context.limits.udp_batch;
     for _ in 0..BATCHES_A_TURN {
         let received = SCRATCH.with_borrow_mut(|scratch| {
-            let scratch = scratch.get_or_insert_with(|| Scratch::new(batch));
+            let scratch = scratch.get_or_insert_with(|| Scratch::new(intake.context.limits.udp_batch));
             let received = scratch.datagrams.receive(&socket.socket)?;
-            answer_batch(intake, sink, scratch, misses);
+            answer_batch(intake, sink, socket.socket.local, scratch, misses);
             report(scratch.replies.flush(&socket.socket));
             Ok::<_, io::Error>(received)
         });
@@ -281,10 +280,11 @@ fn take_turn<A: Answer>(
 fn answer_batch<A: Answer>(
     intake: &Intake<A>,
     sink: &Arc<dyn ReplySink>,
+    local: SocketAddr,
     scratch: &mut Scratch,
     misses: &mut Vec<(A::Pending, Waiter)>,
 ) {
-    let round = intake.round(ClientTransport::Udp, sink.local(), clock::now());
+    let round = intake.round(ClientTransport::Udp, Some(local), clock::now());
     for (client, message) in scratch.datagrams.iter() {
         // Nobody can be answered at port 0 (RFC 768: "if not used, a value of zero").
         if client.peer.port() == 0 {

@@ -112,7 +112,6 @@ impl<A: Answer> Workers<A> {
     /// # Errors
     /// When the system gives no thread or no descriptor for a runtime.
     pub fn start(count: usize, context: Context<A>, keeper: Option<&Handle>) -> io::Result<Self> {
-        let context = Arc::new(context);
         let first = Worker::start(0, &context, keeper)?;
         let handle = first.handle.clone();
         let mut workers = vec![first];
@@ -266,7 +265,7 @@ impl<A: Answer> Workers<A> {
         for (worker, udp) in self.workers.iter().zip(udp) {
             let _runtime = worker.handle.enter();
             let sink = Arc::new(UdpSink::new(udp, worker.intake.context.limits.udp_batch));
-            let udp = UdpLoop::new(sink, Arc::clone(&worker.intake), origins.0)
+            let udp = UdpLoop::new(sink, Intake::clone(&worker.intake), origins.0)
                 .map_err(|error| BindError::new(wanted, ClientTransport::Udp, error))?;
             ready.udp.push(udp);
         }
@@ -306,7 +305,7 @@ impl<A: Answer> Workers<A> {
 
 impl<A: Answer> Worker<A> {
     /// Starts one thread.
-    fn start(number: usize, context: &Arc<Context<A>>, keeper: Option<&Handle>) -> io::Result<Self> {
+    fn start(number: usize, context: &Context<A>, keeper: Option<&Handle>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let keeper = keeper.cloned();
@@ -315,7 +314,7 @@ impl<A: Answer> Worker<A> {
             keeper.into_iter().for_each(clock::far::kept_by);
             runtime.block_on(foreground);
         })?;
-        let intake = Arc::new(Intake::new(Arc::clone(context), context.telemetry.block()));
+        let intake = Arc::new(Intake::new(context.clone(), context.telemetry.block()));
         Ok(Self { entrance, handle, thread, intake })
     }
 }

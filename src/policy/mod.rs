@@ -7,6 +7,9 @@ mod query_type;
 mod rebinding;
 mod special_use;
 
+use self::query_type::QueryType;
+use self::rebinding::Rebinding;
+use self::special_use::SpecialUse;
 use crate::config::settings::{RebindingSettings, Settings};
 use crate::wire::ede::Ede;
 use crate::wire::header::Rcode;
@@ -63,11 +66,16 @@ pub trait Rule: Debug + Send + Sync {
     }
 }
 
-/// The rules in force, in order.
+/// The rules in force. They are asked in order, until one has an opinion. Those about queries are part of this, not boxes
+/// somewhere else: they are asked for every query.
 #[derive(Debug)]
 pub struct PolicySet {
-    /// Asked in this order, until one has an opinion.
-    rules: Vec<Box<dyn Rule>>,
+    /// Malformed kinds of queries: first, so that special names get answers of ordinary types only.
+    query_type: QueryType,
+    /// Names that are not the public's.
+    special_use: SpecialUse,
+    /// Public names with private addresses; None when they are let through.
+    rebinding: Option<Rebinding>,
     /// Hash of what the answer-side rules were built from.
     answer_side: u32,
 }
@@ -76,22 +84,21 @@ pub struct PolicySet {
 const NO_RULE: &str = "none";
 
 impl PolicySet {
-    /// Builds the rules in their order. Malformed kinds of queries come first, so that special names get answers of
-    /// ordinary types only.
+    /// Builds the rules.
     pub fn build(settings: &Settings) -> Self {
-        let mut rules: Vec<Box<dyn Rule>> = vec![
-            Box::new(query_type::QueryType::new(settings.any)),
-            Box::new(special_use::SpecialUse::new(&settings.routes)),
-        ];
-        if let Some(rebinding) = rebinding::Rebinding::new(&settings.rebinding) {
-            rules.push(Box::new(rebinding));
+        Self {
+            query_type: QueryType::new(settings.any),
+            special_use: SpecialUse::new(&settings.routes),
+            rebinding: Rebinding::new(&settings.rebinding),
+            answer_side: answer_side_hash(&settings.rebinding),
         }
-        Self { rules, answer_side: answer_side_hash(&settings.rebinding) }
     }
 
     /// Judges a query, and names the rule that did.
     pub fn on_query(&self, query: &QueryRef<'_>) -> (Verdict, &'static str) {
-        self.first_opinion(|rule| rule.on_query(query))
+        opinion(&self.query_type, |rule| rule.on_query(query))
+            .or_else(|| opinion(&self.special_use, |rule| rule.on_query(query)))
+            .unwrap_or((Verdict::Pass, NO_RULE))
     }
 
     /// Judges a server's answer, and names the rule that did. `own_group`: names of a route to a group of the
@@ -103,7 +110,10 @@ impl PolicySet {
         own_group: bool,
     ) -> (Verdict, &'static str) {
         let from = if own_group { AnswerFrom::OwnGroup } else { AnswerFrom::Public };
-        self.first_opinion(|rule| rule.on_answer(question, answer, from))
+        self.rebinding
+            .as_ref()
+            .and_then(|rule| opinion(rule, |rule| rule.on_answer(question, answer, from)))
+            .unwrap_or((Verdict::Pass, NO_RULE))
     }
 
     /// Returns a number that is another one when other answers are let through, for the cache to tell apart what was
@@ -111,18 +121,15 @@ impl PolicySet {
     pub fn answer_side_hash(&self) -> u32 {
         self.answer_side
     }
+}
 
-    /// Asks the rules in turn.
-    fn first_opinion(&self, ask: impl Fn(&dyn Rule) -> Verdict) -> (Verdict, &'static str) {
-        for rule in &self.rules {
-            match ask(rule.as_ref()) {
-                Verdict::Pass => {}
-                verdict @ (Verdict::Accept | Verdict::Answer(_) | Verdict::Refuse(..) | Verdict::Drop) => {
-                    return (verdict, rule.name());
-                }
-            }
+/// Asks a rule; returns its opinion, if it has one, and its name.
+fn opinion<R: Rule>(rule: &R, ask: impl FnOnce(&R) -> Verdict) -> Option<(Verdict, &'static str)> {
+    match ask(rule) {
+        Verdict::Pass => None,
+        verdict @ (Verdict::Accept | Verdict::Answer(_) | Verdict::Refuse(..) | Verdict::Drop) => {
+            Some((verdict, rule.name()))
         }
-        (Verdict::Pass, NO_RULE)
     }
 }
 
@@ -221,41 +228,28 @@ mod tests {
 
     /// A rule with a fixed opinion about every query.
     #[derive(Debug)]
-    struct Says(&'static str, Verdict);
+    struct Says(Verdict);
 
     impl Rule for Says {
         fn name(&self) -> &'static str {
-            self.0
+            "says"
         }
 
         fn on_query(&self, _query: &QueryRef<'_>) -> Verdict {
-            self.1.clone()
+            self.0.clone()
         }
     }
 
-    /// The opinion of these rules.
-    fn opinion(rules: Vec<Box<dyn Rule>>) -> (Verdict, &'static str) {
+    #[test]
+    fn an_opinion_comes_with_the_name_of_its_rule() {
         let octets = query_octets("www.example", RecordType::A, Class::IN);
-        PolicySet { rules, answer_side: 0 }.on_query(&QueryRef::parse(&octets).unwrap())
-    }
-
-    #[test]
-    fn the_first_rule_with_an_opinion_decides() {
+        let query = QueryRef::parse(&octets).unwrap();
+        let says = |verdict| opinion(&Says(verdict), |rule| rule.on_query(&query));
+        assert!(says(Verdict::Pass).is_none());
+        assert!(matches!(says(Verdict::Accept), Some((Verdict::Accept, "says"))));
+        assert!(matches!(says(Verdict::Drop), Some((Verdict::Drop, "says"))));
         let refuse = Verdict::Refuse(Rcode::REFUSED, Ede::new(EdeCode::BLOCKED, "no"));
-        let (verdict, rule) = opinion(vec![
-            Box::new(Says("first", Verdict::Pass)),
-            Box::new(Says("second", Verdict::Accept)),
-            Box::new(Says("third", refuse.clone())),
-        ]);
-        assert!(matches!((verdict, rule), (Verdict::Accept, "second")));
-        let (verdict, rule) =
-            opinion(vec![Box::new(Says("first", refuse)), Box::new(Says("second", Verdict::Drop))]);
-        assert!(matches!((verdict, rule), (Verdict::Refuse(..), "first")));
-    }
-
-    #[test]
-    fn without_an_opinion_the_query_passes() {
-        assert!(matches!(opinion(vec![]), (Verdict::Pass, NO_RULE)));
+        assert!(matches!(says(refuse), Some((Verdict::Refuse(Rcode::REFUSED, _), "says"))));
     }
 
     /// The rules of a configuration file.
