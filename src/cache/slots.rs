@@ -158,8 +158,12 @@ impl Slots {
 
     /// Returns the octets held.
     pub(super) fn octets(&self) -> usize {
-        let list = if self.chunks.spilled() { self.chunks.capacity() * size_of::<Chunk>() } else { 0 };
-        list + self.chunks.len() * CHUNK_OCTETS
+        self.list_octets() + self.chunks.len() * CHUNK_OCTETS
+    }
+
+    /// Returns the octets of the list of arrays, as far as it is not in the shard itself.
+    fn list_octets(&self) -> usize {
+        if self.chunks.spilled() { self.chunks.capacity() * size_of::<Chunk>() } else { 0 }
     }
 
     /// Returns the octets that one more entry would add.
@@ -167,12 +171,11 @@ impl Slots {
         if self.free != SlotId::NONE || !self.is_full() {
             return 0;
         }
-        // The list of arrays doubles; the first one that is elsewhere is all new.
-        let capacity = self.chunks.capacity();
-        let list = match self.chunks.len() < capacity {
-            true => 0,
-            false if self.chunks.spilled() => capacity * size_of::<Chunk>(),
-            false => 2 * capacity * size_of::<Chunk>(),
+        let arrays = self.chunks.len() + 1;
+        let list = match arrays > self.chunks.capacity() {
+            // It grows to a power of two, and nothing of a list in the shard itself is counted.
+            true => arrays.next_power_of_two() * size_of::<Chunk>() - self.list_octets(),
+            false => 0,
         };
         list + CHUNK_OCTETS
     }
@@ -198,5 +201,42 @@ mod tests {
         for (octets, expected) in [(1, 32), (24, 32), (25, 48), (40, 48), (41, 64), (71, 80)] {
             assert_eq!(allocated(octets), expected, "{octets}");
         }
+    }
+
+    #[test]
+    fn what_the_next_entry_adds_is_known_before() {
+        use super::super::key::{KeyRef, PartitionId, Variant};
+        use super::super::lifetime::Ticks;
+        use crate::wire::header::Rcode;
+        use crate::wire::name::NameRef;
+        use crate::wire::question::{Class, QuestionRef, RecordType};
+        use crate::wire::stored::StoredAnswer;
+        let question = QuestionRef { name: NameRef::ROOT, rtype: RecordType::A, class: Class::IN };
+        let variant = Variant { dnssec_ok: false, checking_disabled: false, partition: PartitionId(0) };
+        let key = KeyRef { question, variant };
+        let hashed = key.hashed(&hashbrown::DefaultHashBuilder::default());
+        let now = Ticks::since(crate::clock::now(), crate::clock::now());
+        let entry = || Entry::failure(&hashed, StoredAnswer::failure(&question, Rcode::SERVFAIL, None), now);
+        // The list in the shard, one of just the length that was asked for, and what they grow to.
+        for room in [0, NEAR * CHUNK, 35 * CHUNK] {
+            let mut slots = Slots::with_capacity(room);
+            for number in 0..100 * CHUNK {
+                let (before, growth) = (slots.octets(), slots.growth());
+                let id = slots.insert(entry()).unwrap();
+                assert_eq!(slots.octets() - before, growth, "entry {number} with room for {room}");
+                assert_eq!(usize::try_from(id.0), Ok(number));
+            }
+            assert_eq!(slots.len(), 100 * CHUNK);
+            // A hole takes the next one and adds nothing.
+            assert!(slots.remove(SlotId(7)).is_some());
+            assert_eq!(slots.growth(), 0);
+            assert_eq!(slots.insert(entry()), Some(SlotId(7)));
+        }
+        // Of an array that is not full, the rest is neither there nor to be had.
+        let mut slots = Slots::with_capacity(0);
+        assert_eq!(slots.insert(entry()), Some(SlotId(0)));
+        assert!(slots.get(SlotId(1)).is_none() && slots.remove(SlotId(1)).is_none());
+        assert_eq!(slots.range(0..CHUNK).count(), 1);
+        assert_eq!(slots.insert(entry()), Some(SlotId(1)));
     }
 }

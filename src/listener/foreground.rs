@@ -8,13 +8,18 @@ use futures_util::FutureExt;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
-/// Futures that are polled here at most. All of them are, whichever was woken, so further ones are better tasks.
+/// Futures that are polled here at most, without those that are about to end. All of them are, whichever was woken, so further
+/// ones are better tasks.
 const MOST: usize = 2;
+
+/// Room for work that its worker has not taken yet. Addresses that come and go faster than that get tasks.
+const QUEUE: usize = 16;
 
 /// Something to run on a worker.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -25,41 +30,36 @@ type Next = Pin<Box<dyn Future<Output = (Option<Work>, Receiver<Work>)> + Send>>
 /// How work comes to a worker; the worker ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Entrance {
-    /// Has room for all that has a place.
-    sender: Sender<Work>,
-    /// Places that are free.
-    places: Arc<Semaphore>,
-}
-
-/// A place among what a worker's thread polls itself.
-#[derive(Debug)]
-pub(super) struct Place<'a> {
     /// The way there.
-    sender: &'a Sender<Work>,
-    /// Gives the place back when the work has ended.
-    permit: OwnedSemaphorePermit,
+    sender: Sender<Work>,
+    /// What ends the work that is there.
+    stops: Mutex<Vec<CancellationToken>>,
 }
 
 impl Entrance {
-    /// Returns a place, if one is free.
-    pub(super) fn place(&self) -> Option<Place<'_>> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Place { sender: &self.sender, permit })
-    }
-}
-
-impl Place<'_> {
-    /// Runs `work`. A panic in it ends nothing else.
-    pub(super) fn run(self, work: impl Future<Output = ()> + Send + 'static) {
-        let Self { sender, permit } = self;
+    /// Runs `work`, which ends soon after `stop`, or gives it back when there are enough. A panic in it ends nothing else.
+    pub(super) fn run(
+        &self,
+        stop: &CancellationToken,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Work> {
+        let mut stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
+        stops.retain(|stop| !stop.is_cancelled());
+        if stops.len() >= MOST {
+            return Err(Box::pin(work));
+        }
         let work = AssertUnwindSafe(work).catch_unwind().map(|outcome| {
             if outcome.is_err() {
                 tracing::error!("a bug ended the service of a socket");
             }
-            drop(permit);
         });
-        // Never full: whoever is in it has a place. A worker that has ended drops it, as it drops tasks.
-        let _ = sender.try_send(Box::pin(work));
+        match self.sender.try_send(Box::pin(work)) {
+            Ok(()) => stops.push(stop.clone()),
+            Err(TrySendError::Full(work)) => return Err(work),
+            // The worker has ended: it would have dropped tasks, too.
+            Err(TrySendError::Closed(_)) => {}
+        }
+        Ok(())
     }
 }
 
@@ -67,16 +67,18 @@ impl Place<'_> {
 pub(super) struct Foreground {
     /// The next work.
     next: Seldom<Next>,
-    /// What is polled here, at most `MOST`.
+    /// What is polled here.
     works: Vec<Work>,
 }
 
 impl Foreground {
     /// Makes one that has no work yet.
     pub(super) fn new() -> (Entrance, Self) {
-        let (sender, receiver) = channel(MOST);
-        let entrance = Entrance { sender, places: Arc::new(Semaphore::new(MOST)) };
-        (entrance, Self { next: next(receiver), works: Vec::with_capacity(MOST) })
+        let (sender, receiver) = channel(QUEUE);
+        (
+            Entrance { sender, stops: Mutex::default() },
+            Self { next: next(receiver), works: Vec::with_capacity(MOST) },
+        )
     }
 }
 
@@ -124,64 +126,105 @@ mod tests {
         (entrance, std::thread::spawn(move || runtime.block_on(foreground)))
     }
 
-    /// Runs work that says 0, then what it is told; the words end when it is gone.
-    fn echo(entrance: &Entrance) -> (oneshot::Sender<u8>, mpsc::Receiver<u8>) {
-        let (tell, told) = oneshot::channel();
-        let (say, said) = mpsc::channel();
-        entrance.place().unwrap().run(async move {
-            assert_eq!(tokio::task::try_id(), None, "it is no task");
-            say.send(0).unwrap();
-            say.send(told.await.unwrap()).unwrap();
-        });
-        assert_eq!(said.recv_timeout(PATIENCE), Ok(0));
-        (tell, said)
+    /// Work that says 0, then what it is told.
+    struct Echo {
+        tell: Option<oneshot::Sender<u8>>,
+        said: mpsc::Receiver<u8>,
+        stop: CancellationToken,
+    }
+
+    impl Echo {
+        /// Runs one and hears that it began.
+        fn run(entrance: &Entrance) -> Self {
+            let echo = Self::try_run(entrance).unwrap();
+            assert_eq!(echo.said.recv_timeout(PATIENCE), Ok(0));
+            echo
+        }
+
+        /// Runs one; None when it was given back.
+        fn try_run(entrance: &Entrance) -> Option<Self> {
+            let (tell, told) = oneshot::channel();
+            let (say, said) = mpsc::channel();
+            let stop = CancellationToken::new();
+            let work = async move {
+                assert_eq!(tokio::task::try_id(), None, "it is no task");
+                say.send(0).unwrap();
+                say.send(told.await.unwrap()).unwrap();
+            };
+            entrance.run(&stop, work).is_ok().then_some(Self { tell: Some(tell), said, stop })
+        }
+
+        /// Tells it a word, hears it, and sees that it ends.
+        fn end(&mut self, word: u8) {
+            self.tell.take().unwrap().send(word).unwrap();
+            assert_eq!(self.said.recv_timeout(PATIENCE), Ok(word));
+            assert_eq!(self.said.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
+        }
     }
 
     #[test]
-    fn each_is_woken_by_itself_and_there_is_a_place_again_for_each_that_ended() {
+    fn each_is_woken_by_itself_in_any_order() {
         let (entrance, thread) = worker();
-        let mut echoes: Vec<_> = (0..MOST).map(|_| echo(&entrance)).collect();
-        assert!(entrance.place().is_none());
-        for word in 1..=5 {
-            // Not the one that waits longest.
-            let (tell, said) = echoes.pop().unwrap();
-            tell.send(word).unwrap();
-            assert_eq!(said.recv_timeout(PATIENCE), Ok(word));
-            assert_eq!(said.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
-            while entrance.place().is_none() {
-                std::thread::yield_now();
+        for order in [[0, 1], [1, 0]] {
+            let mut echoes = [Echo::run(&entrance), Echo::run(&entrance)];
+            for at in order {
+                echoes[at].end(7);
+                echoes[at].stop.cancel();
             }
-            echoes.push(echo(&entrance));
-            assert!(entrance.place().is_none());
         }
         drop(entrance);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn there_is_a_place_for_the_next_as_soon_as_one_has_to_end() {
+        let (entrance, thread) = worker();
+        let mut echoes: Vec<_> = (0..MOST).map(|_| Echo::run(&entrance)).collect();
+        assert!(Echo::try_run(&entrance).is_none());
+        for _ in 0..3 {
+            // It still ends its work.
+            echoes[0].stop.cancel();
+            let next = Echo::run(&entrance);
+            assert!(Echo::try_run(&entrance).is_none());
+            echoes[0].end(3);
+            echoes[0] = next;
+        }
+        drop(entrance);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_a_busy_worker_has_no_room_for_comes_back() {
+        // Nobody takes it.
+        let (entrance, _foreground) = Foreground::new();
+        for _ in 0..QUEUE {
+            Echo::try_run(&entrance).unwrap().stop.cancel();
+        }
+        assert!(Echo::try_run(&entrance).is_none());
     }
 
     #[test]
     fn a_panic_ends_only_the_work_that_has_it() {
         let (entrance, thread) = worker();
-        let (tell, said) = echo(&entrance);
-        entrance.place().unwrap().run(async { panic!("as a test wants it") });
-        while entrance.place().is_none() {
-            std::thread::yield_now();
-        }
-        let (_other, others) = echo(&entrance);
-        tell.send(1).unwrap();
-        assert_eq!(said.recv_timeout(PATIENCE), Ok(1));
+        let mut before = Echo::run(&entrance);
+        let stop = CancellationToken::new();
+        assert!(entrance.run(&stop, async { panic!("as a test wants it") }).is_ok());
+        stop.cancel();
+        let mut after = Echo::run(&entrance);
+        before.end(1);
+        after.end(2);
         drop(entrance);
         thread.join().unwrap();
-        assert_eq!(others.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     }
 
     #[test]
     fn the_worker_ends_with_its_entrance_and_drops_what_is_not_done() {
         let (entrance, thread) = worker();
-        let echoes: Vec<_> = (0..MOST).map(|_| echo(&entrance)).collect();
+        let echoes: Vec<_> = (0..MOST).map(|_| Echo::run(&entrance)).collect();
         drop(entrance);
         thread.join().unwrap();
-        for (tell, said) in echoes {
-            assert_eq!(tell.send(1), Err(1));
+        for Echo { tell, said, .. } in echoes {
+            assert_eq!(tell.unwrap().send(1), Err(1));
             assert_eq!(said.try_recv(), Err(mpsc::TryRecvError::Disconnected));
         }
     }

@@ -19,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// One worker's way into the resolver. Each of its loops has a clone: what all of them use is found from there at one remove.
+/// One worker's way into the resolver. Each UDP loop has a clone: what a query needs is found from there at one remove.
 #[derive(Debug)]
 pub(super) struct Intake<A> {
     /// Shared by all workers.

@@ -28,7 +28,7 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Batches taken before the other tasks of this worker run.
+/// Batches that a loop takes before others of this worker have their turn.
 const BATCHES_A_TURN: usize = 8;
 
 /// Receive errors in a row after which the loop pauses instead of spinning.
@@ -161,6 +161,8 @@ impl<A: Answer> UdpLoop<A> {
                     "a bug ended the handling of a batch of queries; going on with the next"
                 );
             }
+            // Who asks for a bug again and again does so at the expense of this socket only.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Workers<A: Answer = Resolver> {
     open: Mutex<HashMap<SocketAddr, Open>>,
     /// Ends reading and accepting everywhere.
     stop: CancellationToken,
-    /// Every task of the listener.
+    /// Every task of the listener, and every UDP loop.
     tasks: TaskTracker,
     /// Those who take queries, until they take no more.
     readers: TaskTracker,
@@ -184,9 +184,7 @@ impl<A: Answer> Workers<A> {
         }
         self.prepare_unnamed(&mut handover.inherited, &mut ready)?;
         handover.sharing = Sharing::Nobody;
-        for new in ready {
-            open.insert(new.wanted, self.run(new));
-        }
+        // First: what ends makes room for what begins. What comes meanwhile waits in the new sockets.
         open.retain(|address, open| {
             let keep = open.inherited || wanted.iter().any(|listen| listen.address == *address);
             if !keep {
@@ -195,6 +193,9 @@ impl<A: Answer> Workers<A> {
             }
             keep
         });
+        for new in ready {
+            open.insert(new.wanted, self.run(new));
+        }
         let unnamed = open.values().map(|open| open.address).filter(|open| !report.bound.contains(open));
         let unnamed: Vec<_> = unnamed.collect();
         report.bound.extend(unnamed);
@@ -289,10 +290,9 @@ impl<A: Answer> Workers<A> {
     fn run(&self, ready: Ready<A>) -> Open {
         let stop = self.stop.child_token();
         for (worker, udp) in self.workers.iter().zip(ready.udp) {
-            let work = udp.run(stop.child_token(), self.readers.token());
-            match worker.entrance.place() {
-                Some(place) => place.run(self.tasks.track_future(work)),
-                None => drop(self.tasks.spawn_on(work, &worker.handle)),
+            let work = self.tasks.track_future(udp.run(stop.child_token(), self.readers.token()));
+            if let Err(work) = worker.entrance.run(&stop, work) {
+                self.tasks.spawn_on(work, &worker.handle);
             }
         }
         for (worker, acceptor) in self.workers.iter().zip(ready.tcp) {

@@ -45,25 +45,22 @@ pub enum AnswerFrom {
     OwnGroup,
 }
 
-/// One rule.
-pub trait Rule: Debug + Send + Sync {
+/// A rule about queries.
+trait QueryRule: Debug + Send + Sync {
     /// Returns the rule's name in logs and metrics.
     fn name(&self) -> &'static str;
 
     /// Judges a query before the cache is asked.
-    fn on_query(&self, _query: &QueryRef<'_>) -> Verdict {
-        Verdict::Pass
-    }
+    fn on_query(&self, query: &QueryRef<'_>) -> Verdict;
+}
+
+/// A rule about answers.
+trait AnswerRule: Debug + Send + Sync {
+    /// Returns the rule's name in logs and metrics.
+    fn name(&self) -> &'static str;
 
     /// Judges a server's answer before it is stored.
-    fn on_answer(
-        &self,
-        _question: &QuestionRef<'_>,
-        _answer: &ResponseRef<'_>,
-        _from: AnswerFrom,
-    ) -> Verdict {
-        Verdict::Pass
-    }
+    fn on_answer(&self, question: &QuestionRef<'_>, answer: &ResponseRef<'_>, from: AnswerFrom) -> Verdict;
 }
 
 /// The rules in force. They are asked in order, until one has an opinion. Those about queries are part of this, not boxes
@@ -96,8 +93,10 @@ impl PolicySet {
 
     /// Judges a query, and names the rule that did.
     pub fn on_query(&self, query: &QueryRef<'_>) -> (Verdict, &'static str) {
-        opinion(&self.query_type, |rule| rule.on_query(query))
-            .or_else(|| opinion(&self.special_use, |rule| rule.on_query(query)))
+        // In this order.
+        let Self { query_type, special_use, rebinding: _, answer_side: _ } = self;
+        opinion(query_type.on_query(query), query_type.name())
+            .or_else(|| opinion(special_use.on_query(query), special_use.name()))
             .unwrap_or((Verdict::Pass, NO_RULE))
     }
 
@@ -112,7 +111,7 @@ impl PolicySet {
         let from = if own_group { AnswerFrom::OwnGroup } else { AnswerFrom::Public };
         self.rebinding
             .as_ref()
-            .and_then(|rule| opinion(rule, |rule| rule.on_answer(question, answer, from)))
+            .and_then(|rule| opinion(rule.on_answer(question, answer, from), rule.name()))
             .unwrap_or((Verdict::Pass, NO_RULE))
     }
 
@@ -123,13 +122,11 @@ impl PolicySet {
     }
 }
 
-/// Asks a rule; returns its opinion, if it has one, and its name.
-fn opinion<R: Rule>(rule: &R, ask: impl FnOnce(&R) -> Verdict) -> Option<(Verdict, &'static str)> {
-    match ask(rule) {
+/// Returns a rule's opinion and its name, if it has one.
+fn opinion(verdict: Verdict, rule: &'static str) -> Option<(Verdict, &'static str)> {
+    match verdict {
         Verdict::Pass => None,
-        verdict @ (Verdict::Accept | Verdict::Answer(_) | Verdict::Refuse(..) | Verdict::Drop) => {
-            Some((verdict, rule.name()))
-        }
+        Verdict::Accept | Verdict::Answer(_) | Verdict::Refuse(..) | Verdict::Drop => Some((verdict, rule)),
     }
 }
 
@@ -197,7 +194,12 @@ mod tests {
     }
 
     /// What a rule answers by itself.
-    pub(super) fn ask_class(rule: &dyn Rule, name: &str, rtype: RecordType, class: Class) -> StoredAnswer {
+    pub(super) fn ask_class(
+        rule: &dyn QueryRule,
+        name: &str,
+        rtype: RecordType,
+        class: Class,
+    ) -> StoredAnswer {
         let octets = query_octets(name, rtype, class);
         match rule.on_query(&QueryRef::parse(&octets).unwrap()) {
             Verdict::Answer(answer) => answer,
@@ -208,7 +210,7 @@ mod tests {
     }
 
     /// What a rule answers by itself in class IN.
-    pub(super) fn ask(rule: &dyn Rule, name: &str, rtype: RecordType) -> StoredAnswer {
+    pub(super) fn ask(rule: &dyn QueryRule, name: &str, rtype: RecordType) -> StoredAnswer {
         ask_class(rule, name, rtype, Class::IN)
     }
 
@@ -226,30 +228,15 @@ mod tests {
         soa.owner.unpack_into(&mut [0; 255]).unwrap().to_string()
     }
 
-    /// A rule with a fixed opinion about every query.
-    #[derive(Debug)]
-    struct Says(Verdict);
-
-    impl Rule for Says {
-        fn name(&self) -> &'static str {
-            "says"
-        }
-
-        fn on_query(&self, _query: &QueryRef<'_>) -> Verdict {
-            self.0.clone()
-        }
-    }
-
     #[test]
     fn an_opinion_comes_with_the_name_of_its_rule() {
-        let octets = query_octets("www.example", RecordType::A, Class::IN);
-        let query = QueryRef::parse(&octets).unwrap();
-        let says = |verdict| opinion(&Says(verdict), |rule| rule.on_query(&query));
-        assert!(says(Verdict::Pass).is_none());
-        assert!(matches!(says(Verdict::Accept), Some((Verdict::Accept, "says"))));
-        assert!(matches!(says(Verdict::Drop), Some((Verdict::Drop, "says"))));
+        assert!(opinion(Verdict::Pass, "says").is_none());
         let refuse = Verdict::Refuse(Rcode::REFUSED, Ede::new(EdeCode::BLOCKED, "no"));
-        assert!(matches!(says(refuse), Some((Verdict::Refuse(Rcode::REFUSED, _), "says"))));
+        for verdict in [Verdict::Accept, Verdict::Drop, refuse] {
+            let kind = std::mem::discriminant(&verdict);
+            let (said, rule) = opinion(verdict, "says").unwrap();
+            assert_eq!((std::mem::discriminant(&said), rule), (kind, "says"));
+        }
     }
 
     /// The rules of a configuration file.

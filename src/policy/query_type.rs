@@ -1,7 +1,7 @@
 //! Query types and classes that are not passed on: zone transfers, classes other than the Internet's, obsolete and
 //! meta types, and ANY. The question's name plays no part.
 
-use super::{Rule, Verdict};
+use super::{QueryRule, Verdict};
 use crate::config::settings::AnyQueries;
 use crate::wire::ede::{Ede, EdeCode};
 use crate::wire::header::Rcode;
@@ -35,7 +35,7 @@ impl QueryType {
     }
 }
 
-impl Rule for QueryType {
+impl QueryRule for QueryType {
     fn name(&self) -> &'static str {
         "query_type"
     }

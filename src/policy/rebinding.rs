@@ -10,7 +10,7 @@
 //! to a group of the operator's own, may have any address. Blocking public addresses is not done here.
 
 use super::name_set::NameMap;
-use super::{AnswerFrom, Rule, Verdict};
+use super::{AnswerFrom, AnswerRule, Verdict};
 use crate::config::settings::RebindingSettings;
 use crate::wire::ede::{Ede, EdeCode};
 use crate::wire::header::Rcode;
@@ -37,7 +37,7 @@ impl Rebinding {
     }
 }
 
-impl Rule for Rebinding {
+impl AnswerRule for Rebinding {
     fn name(&self) -> &'static str {
         "rebinding"
     }

@@ -5,7 +5,7 @@
 //! route leaves out has no data.
 
 use super::name_set::NameMap;
-use super::{Rule, Verdict};
+use super::{QueryRule, Verdict};
 use crate::config::settings::RouteSpec;
 use crate::wire::header::Rcode;
 use crate::wire::name::Name;
@@ -149,7 +149,7 @@ impl SpecialUse {
     }
 }
 
-impl Rule for SpecialUse {
+impl QueryRule for SpecialUse {
     fn name(&self) -> &'static str {
         "special_use"
     }

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers by the first letters of the name: `hit`, `huge` (as long as may be) and `boom` (a panic) at once, `late` from
-/// another thread at once, `held` and `heldhuge` when the test says so, `drop` never.
+/// another thread at once, `held` and `heldhuge` when the test says so, `drop` never. `gate` holds the worker up.
 #[derive(Debug, Default)]
 pub(super) struct Fake {
     /// What waits.
@@ -36,6 +36,10 @@ pub(super) struct Fake {
     changed: Condvar,
     /// Sizes of the batches that were handed over.
     batches: Mutex<Vec<usize>>,
+    /// Holds the worker up until something comes; gone when it does.
+    gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+    /// Which queries were taken by a task.
+    tasks: Mutex<Vec<bool>>,
 }
 
 impl Answer for Fake {
@@ -54,10 +58,16 @@ impl Answer for Fake {
         let outcome =
             Outcome { source: Source::Cache, rcode: Rcode::NOERROR, ede: None, transport, duration: None };
         let label = query.question().name.as_bytes();
+        self.tasks.lock().unwrap().push(tokio::task::try_id().is_some());
         let step = match label.get(1..5) {
             Some(b"late" | b"held") => Step::Wait(()),
             Some(b"drop") => Step::Drop,
             Some(b"boom") => panic!("asked to"),
+            Some(b"gate") => {
+                let gate = self.gate.lock().unwrap().take().unwrap();
+                gate.recv_timeout(PATIENCE).unwrap();
+                Step::Reply(render(query, out))
+            }
             _ => Step::Reply(render(query, out)),
         };
         (step, outcome)

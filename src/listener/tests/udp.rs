@@ -133,12 +133,18 @@ fn a_bug_found_by_one_query_does_not_end_the_socket() {
 fn a_bug_found_by_the_last_query_does_not_undo_the_stop() {
     let server = Server::start(1, "127.0.0.1:0", Limits::default());
     let client = server.udp();
-    let (go, goes) = std::sync::mpsc::channel::<()>();
-    // While the worker is held up, the stop comes and then the query.
-    server.workers.handles()[0].spawn(async move { goes.recv() });
+    let (open, gate) = std::sync::mpsc::channel();
+    *server.fake.gate.lock().unwrap() = Some(gate);
+    client.send(&query(1, "gate.example")).unwrap();
+    let begun = crate::clock::now();
+    while server.fake.gate.lock().unwrap().is_some() {
+        assert!(begun.elapsed() < PATIENCE, "the worker got no query");
+        std::thread::yield_now();
+    }
+    // While the worker is held up in its turn, the stop comes and then the query: only the last reading meets it.
     server.workers.stop_accepting();
-    client.send(&query(1, "boom.example")).unwrap();
-    go.send(()).unwrap();
+    client.send(&query(2, "boom.example")).unwrap();
+    open.send(()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         tokio::time::timeout(PATIENCE, server.workers.finished_reading()).await.expect("the end of reading");
@@ -164,5 +170,26 @@ fn wildcard_sockets_answer_from_the_address_that_was_asked() {
         client.send(&query(2, name)).unwrap();
         assert_eq!(id(&receive(&client)), 2);
     }
+    server.stop();
+}
+
+#[test]
+fn two_sockets_of_a_worker_are_polled_by_its_thread_and_others_are_tasks() {
+    let server = Server::usual();
+    let as_tasks = |hosts: &[u8]| {
+        let wanted = hosts.iter().map(|host| written(SocketAddr::from(([127, 0, 0, *host], 0))));
+        let bound = server.workers.listen(&wanted.collect::<Vec<_>>()).unwrap().bound;
+        server.fake.tasks.lock().unwrap().clear();
+        for (address, number) in bound.iter().zip(0..) {
+            let client = udp_to(*address);
+            client.send(&query(number, "hit.example")).unwrap();
+            assert_eq!(id(&receive(&client)), number);
+        }
+        server.fake.tasks.lock().unwrap().clone()
+    };
+    assert_eq!(as_tasks(&[1, 2, 3]), [false, false, true]);
+    // What begins takes the place of what ends.
+    assert_eq!(as_tasks(&[1, 4, 3]), [false, false, true]);
+    assert_eq!(as_tasks(&[5, 6, 7]), [false, false, true]);
     server.stop();
 }
