@@ -22,6 +22,8 @@ use tracing::debug;
 
 /// How often pages are read. A third of the time after which some were seen to be gone.
 const EVERY: Duration = Duration::from_secs(4);
+/// Queries between two looks with which there is nothing to do: they keep what they need in memory themselves. 100 a second.
+const MANY: u64 = 400;
 /// So often after the last query: for 2 minutes, which is as long as connections to servers are kept without one.
 const TIMES: u32 = 30;
 /// Octets that are kept at most. The program itself comes first, so that of a large cache a part is left out.
@@ -78,7 +80,7 @@ fn is_for_good(error: &io::Error) -> bool {
 /// What is to be done with the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
-    /// Leave them to the system.
+    /// Leave them to the system, or to the queries that use them.
     Nothing,
     /// Read them.
     Keep,
@@ -91,15 +93,20 @@ enum Wish {
 struct Quiet {
     /// Queries so far.
     queries: u64,
-    /// Looks without a new one; None before the first look.
+    /// Looks without a new one since it was last found out which pages there are; None before that.
     looks: Option<u32>,
 }
 
 impl Quiet {
     /// Takes the number of queries so far.
     fn look(&mut self, queries: u64) -> Wish {
-        let looks = self.looks.filter(|_| queries == self.queries);
+        let new = queries.saturating_sub(self.queries);
         self.queries = queries;
+        if new >= MANY {
+            self.looks = None;
+            return Wish::Nothing;
+        }
+        let looks = self.looks.filter(|_| new == 0);
         self.looks = Some(looks.map_or(0, |looks| looks.saturating_add(1)));
         match looks {
             None => Wish::Renew,
@@ -255,6 +262,20 @@ mod tests {
         }
         assert_eq!(quiet.look(4), Wish::Renew);
         assert_eq!(quiet.look(4), Wish::Keep);
+    }
+
+    #[test]
+    fn while_many_queries_come_nothing_is_done_and_what_they_used_is_kept_after_them() {
+        let mut quiet = Quiet::default();
+        assert_eq!(quiet.look(0), Wish::Renew);
+        for queries in [MANY, 3 * MANY, 10 * MANY] {
+            assert_eq!(quiet.look(queries), Wish::Nothing);
+        }
+        assert_eq!(quiet.look(10 * MANY), Wish::Renew);
+        assert_eq!(quiet.look(10 * MANY), Wish::Keep);
+        assert_eq!(quiet.look(11 * MANY - 1), Wish::Renew, "few");
+        assert_eq!(quiet.look(12 * MANY - 1), Wish::Nothing);
+        assert_eq!(quiet.look(13 * MANY - 2), Wish::Renew, "few after many");
     }
 
     #[test]
