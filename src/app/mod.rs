@@ -14,6 +14,7 @@ use self::traces::TraceExport;
 use crate::config::settings::Settings;
 use crate::listener::Context;
 use crate::listener::admission::AccessList;
+use crate::listener::attendant::Attendants;
 use crate::listener::bind::{self, BindError};
 use crate::listener::handover::{Handover, Sharing};
 use crate::listener::worker::{ListenReport, Workers};
@@ -162,6 +163,11 @@ impl Gateway {
     /// Returns the runtimes of the threads that serve clients and ask servers.
     pub fn threads(&self) -> Vec<Handle> {
         self.workers.handles()
+    }
+
+    /// Returns the threads that wait in UDP sockets.
+    pub fn attendants(&self) -> Arc<Attendants> {
+        self.workers.attendants()
     }
 
     /// Returns the settings in force.

@@ -241,11 +241,12 @@ impl Control {
         let core = Arc::clone(self.gateway.core());
         let watching = self.gateway.settings().watch_network;
         let threads = self.gateway.threads();
+        let attendants = self.gateway.attendants();
         let telemetry = Arc::clone(core.telemetry());
         tokio::select! {
             at_once = self.obey() => at_once,
             never = network::keep_fresh_here(&core), if watching => match never {},
-            never = watchdog::feed(threads) => match never {},
+            never = watchdog::feed(threads, &attendants) => match never {},
             never = stay_resident(&telemetry) => match never {},
         }
     }

@@ -4,16 +4,19 @@
 //!
 //! Nothing here decides what the answer is, and nothing here knows that servers exist.
 //!
-//! `udp` and `tcp` are the two loops, `intake` is what they share, `batch` is the system calls of UDP, `bind`
+//! `udp` (with `desk`; `pace` and `attendant`: who waits in a socket) and `tcp` are the two loops, `intake` is what they share, `batch` is the system calls of UDP, `bind`
 //! makes sockets (`holder`: who is in the way; `handover`: those of another process), and `worker` runs it all.
 
 pub mod admission;
+pub mod attendant;
 mod batch;
 pub mod bind;
+mod desk;
 mod foreground;
 pub mod handover;
 pub mod holder;
 mod intake;
+mod pace;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,15 @@
 //! socket each (`SO_REUSEPORT`: the kernel spreads clients over them, so a query stays on one core). Here
 //! addresses come and go on reload, and everything ends in order. What is done with a query is not known here.
 
+use super::attendant::Attendants;
 use super::bind::{BindError, BindErrorKind, Sockets, adopt, bind};
+use super::desk::UdpSink;
 use super::foreground::{Entrance, Foreground};
 use super::handover::{Handover, Inherited, Pair, Sharing};
 use super::intake::Intake;
 use super::tcp::Acceptor;
 use super::tcp::connections::Connections;
-use super::udp::{UdpLoop, UdpSink};
+use super::udp::UdpLoop;
 use super::{Answer, Context};
 use crate::clock;
 use crate::config::settings::Listen;
@@ -35,6 +37,8 @@ pub struct Workers<A: Answer = Resolver> {
     first: Handle,
     /// All TCP connections.
     connections: Arc<Connections>,
+    /// Threads that wait in UDP sockets.
+    attendants: Arc<Attendants>,
     /// Where we listen now, by the address as wanted.
     open: Mutex<HashMap<SocketAddr, Open>>,
     /// Ends reading and accepting everywhere.
@@ -122,6 +126,7 @@ impl<A: Answer> Workers<A> {
         Ok(Self {
             workers,
             first: handle,
+            attendants: Attendants::new(count.max(1)),
             connections: Connections::new(limits, Arc::clone(context.telemetry.bounds())),
             open: Mutex::default(),
             stop: CancellationToken::new(),
@@ -134,6 +139,11 @@ impl<A: Answer> Workers<A> {
     /// Returns the workers' runtimes: the upstream side runs there too.
     pub fn handles(&self) -> Vec<Handle> {
         self.workers.iter().map(|worker| worker.handle.clone()).collect()
+    }
+
+    /// Returns the threads that wait in UDP sockets.
+    pub fn attendants(&self) -> Arc<Attendants> {
+        Arc::clone(&self.attendants)
     }
 
     /// Returns a way to read how many connections clients have.
@@ -266,7 +276,7 @@ impl<A: Answer> Workers<A> {
         for (worker, udp) in self.workers.iter().zip(udp) {
             let _runtime = worker.handle.enter();
             let sink = Arc::new(UdpSink::new(udp, worker.intake.context.limits.udp_batch));
-            let udp = UdpLoop::new(sink, Intake::clone(&worker.intake), origins.0)
+            let udp = UdpLoop::new(sink, Intake::clone(&worker.intake), origins.0, self.attendants())
                 .map_err(|error| BindError::new(wanted, ClientTransport::Udp, error))?;
             ready.udp.push(udp);
         }

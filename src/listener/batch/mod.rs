@@ -14,7 +14,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::receive::{Datagrams, Received};
+pub(super) use self::receive::{Datagrams, Patience, Received};
 pub(super) use self::send::{Replies, send};
 
 use crate::config::settings::MAX_UDP_BATCH;
@@ -46,7 +46,7 @@ const CONTROL_OCTETS: usize = 128;
 /// A UDP socket and how it answers.
 #[derive(Debug)]
 pub(super) struct BatchSocket {
-    /// Non-blocking, of one family (`IPV6_V6ONLY`).
+    /// Of one family (`IPV6_V6ONLY`). It may be a blocking one: each call says itself whether it waits.
     pub(super) socket: UdpSocket,
     /// Which family.
     family: Family,
@@ -78,7 +78,7 @@ enum ReplySource {
 }
 
 impl BatchSocket {
-    /// Takes a bound, non-blocking socket; one that is bound to every address is told to report which one
+    /// Takes a bound socket; one that is bound to every address is told to report which one
     /// was asked.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
         let local = socket.local_addr()?;

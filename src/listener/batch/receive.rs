@@ -24,6 +24,15 @@ pub(in crate::listener) struct Datagrams {
     pub(super) window: usize,
 }
 
+/// Whether to wait for a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::listener) enum Patience {
+    /// No.
+    None,
+    /// For the first, as long as the socket's time limit says; for no further one. Needs a blocking socket.
+    First,
+}
+
 /// How many datagrams were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::listener) enum Received {
@@ -56,20 +65,25 @@ impl Datagrams {
     }
 
     /// Takes what is queued, at most a batch. `WouldBlock` when there is nothing.
-    pub(in crate::listener) fn receive(&mut self, from: &BatchSocket) -> io::Result<Received> {
+    pub(in crate::listener) fn receive(
+        &mut self,
+        from: &BatchSocket,
+        patience: Patience,
+    ) -> io::Result<Received> {
         self.received.clear();
         let batch = self.octets.len() / SLOT;
         let asked = match from.source {
             ReplySource::Bound => {
                 let Self { headers_v4, headers_v6, octets, received, window } = self;
+                let how = How { window: *window, flags: patience.for_many() };
                 match from.family {
-                    Family::V4 => receive_together(from, headers_v4, octets, *window, received)?,
-                    Family::V6 => receive_together(from, headers_v6, octets, *window, received)?,
+                    Family::V4 => receive_together(from, headers_v4, octets, how, received)?,
+                    Family::V6 => receive_together(from, headers_v6, octets, how, received)?,
                 }
                 *window
             }
             ReplySource::AsAsked => {
-                self.receive_each(&from.socket)?;
+                self.receive_each(&from.socket, patience)?;
                 batch
             }
         };
@@ -83,6 +97,11 @@ impl Datagrams {
         })
     }
 
+    /// Returns how many were received.
+    pub(in crate::listener) fn len(&self) -> usize {
+        self.received.len()
+    }
+
     /// Returns what was received, in order.
     pub(in crate::listener) fn iter(&self) -> impl Iterator<Item = (&ClientToken, &[u8])> {
         let slots = self.octets.chunks_exact(SLOT);
@@ -93,19 +112,38 @@ impl Datagrams {
     }
 
     /// Receives by one `recvmsg` each, with the address that was asked.
-    fn receive_each(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    fn receive_each(&mut self, socket: &UdpSocket, patience: Patience) -> io::Result<()> {
         let Self { octets, received, .. } = self;
+        let mut flags = patience.for_one();
         for slot in octets.chunks_exact_mut(SLOT) {
             let mut control = [0; CONTROL_OCTETS];
             let mut buffer = [IoSliceMut::new(slot)];
-            let flags = MsgFlags::MSG_DONTWAIT;
             match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer, Some(&mut control), flags) {
                 Ok(message) => received.push((asked_at(&message), message.bytes)),
                 Err(_) if !received.is_empty() => break,
                 Err(error) => return Err(error.into()),
             }
+            flags = Patience::None.for_one();
         }
         Ok(())
+    }
+}
+
+impl Patience {
+    /// Returns what `recvmmsg` takes.
+    fn for_many(self) -> MsgFlags {
+        match self {
+            Self::None => MsgFlags::MSG_DONTWAIT,
+            Self::First => MsgFlags::MSG_WAITFORONE,
+        }
+    }
+
+    /// Returns what `recvmsg` takes.
+    fn for_one(self) -> MsgFlags {
+        match self {
+            Self::None => MsgFlags::MSG_DONTWAIT,
+            Self::First => MsgFlags::empty(),
+        }
     }
 }
 
@@ -127,18 +165,27 @@ impl FamilyAddress for SockaddrIn6 {
     }
 }
 
+/// How `recvmmsg` is called.
+#[derive(Clone, Copy)]
+struct How {
+    /// Datagrams that it may take.
+    window: usize,
+    /// Whether it waits.
+    flags: MsgFlags,
+}
+
 /// Receives what fits into the window by one `recvmmsg`.
 fn receive_together<S: FamilyAddress>(
     from: &BatchSocket,
     headers: &mut MultiHeaders<S>,
     octets: &mut [u8],
-    window: usize,
+    how: How,
     received: &mut Vec<(ClientToken, usize)>,
 ) -> io::Result<()> {
-    match window {
-        ..=ALONE => receive_many::<ALONE, S>(from, headers, octets, window, received),
-        _ if window <= FEW => receive_many::<FEW, S>(from, headers, octets, window, received),
-        _ => receive_many::<MOST, S>(from, headers, octets, window, received),
+    match how.window {
+        ..=ALONE => receive_many::<ALONE, S>(from, headers, octets, how, received),
+        _ if how.window <= FEW => receive_many::<FEW, S>(from, headers, octets, how, received),
+        _ => receive_many::<MOST, S>(from, headers, octets, how, received),
     }
 }
 
@@ -149,13 +196,13 @@ fn receive_many<const N: usize, S: FamilyAddress>(
     from: &BatchSocket,
     headers: &mut MultiHeaders<S>,
     octets: &mut [u8],
-    window: usize,
+    how: How,
     received: &mut Vec<(ClientToken, usize)>,
 ) -> io::Result<()> {
     let mut slots = octets.chunks_exact_mut(SLOT);
     let mut buffers: [[IoSliceMut<'_>; 1]; N] =
         std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
-    let flags = MsgFlags::MSG_DONTWAIT;
+    let How { window, flags } = how;
     let messages = recvmmsg(from.socket.as_raw_fd(), headers, buffers.iter_mut().take(window), flags, None)?;
     for message in messages {
         let peer = message.address.map_or(NOBODY, S::plain);

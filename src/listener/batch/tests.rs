@@ -52,7 +52,7 @@ fn echo_by(batch: usize, address: &str, count: usize) {
         let client_at = client.local_addr().unwrap();
         let mut left = &sent[..];
         while !left.is_empty() {
-            datagrams.receive(&server).unwrap();
+            datagrams.receive(&server, Patience::None).unwrap();
             left = give_back(&datagrams, &mut replies, client_at, left);
             assert_eq!(replies.flush(&server), 0);
         }
@@ -62,7 +62,7 @@ fn echo_by(batch: usize, address: &str, count: usize) {
             assert_eq!((&buffer[..len], from), (&expected[..], to));
         }
     }
-    assert_eq!(datagrams.receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(datagrams.receive(&server, Patience::None).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_batch_is_as_long_as_the_operator_says_and_the_rest_is_taken_by_the_next() {
         let mut left = 2 * batch + 1;
         let mut full = false;
         while left > 0 {
-            let received = datagrams.receive(&server).unwrap();
+            let received = datagrams.receive(&server, Patience::None).unwrap();
             let taken = datagrams.iter().count();
             assert!(taken <= batch && taken <= left);
             left -= taken;
@@ -116,7 +116,7 @@ fn few_headers_are_made_ready_while_few_come_and_a_batch_of_them_when_many_do() 
     let mut datagrams = Datagrams::new(BATCH);
     let mut take = |count: usize| {
         (0..count).for_each(|_| assert_eq!(client.send_to(b"x", to).unwrap(), 1));
-        let received = datagrams.receive(&server).unwrap();
+        let received = datagrams.receive(&server, Patience::None).unwrap();
         (received, datagrams.iter().count(), datagrams.window)
     };
     assert_eq!(take(1), (Received::All, 1, ALONE));
@@ -137,7 +137,10 @@ fn after_a_few_datagrams_none_more_are_looked_for_and_after_many_they_are() {
     {
         datagrams.window = window;
         (0..count).for_each(|_| assert_eq!(client.send_to(b"x", to).unwrap(), 1));
-        assert_eq!((datagrams.receive(&server).unwrap(), datagrams.iter().count()), (expected, count));
+        assert_eq!(
+            (datagrams.receive(&server, Patience::None).unwrap(), datagrams.iter().count()),
+            (expected, count)
+        );
     }
 }
 
@@ -149,7 +152,7 @@ fn sockets_of_both_families_may_use_the_same_buffers_in_turn() {
         let mut to = server.socket.local_addr().unwrap();
         to.set_ip(client.local_addr().unwrap().ip());
         client.send_to(b"x", to).unwrap();
-        assert_eq!(datagrams.receive(&server).unwrap(), Received::All);
+        assert_eq!(datagrams.receive(&server, Patience::None).unwrap(), Received::All);
         assert_eq!(datagrams.iter().next().unwrap().0.peer, client.local_addr().unwrap(), "{address}");
     }
 }
@@ -247,7 +250,7 @@ fn reply_to_a_vanished_client_does_not_disturb_the_next_receive() {
     send(&server, std::iter::once((&token, &b"x"[..])));
     client.send_to(b"after", server.socket.local_addr().unwrap()).unwrap();
     let mut datagrams = Datagrams::new(BATCH);
-    assert_eq!(datagrams.receive(&server).unwrap(), Received::All);
+    assert_eq!(datagrams.receive(&server, Patience::None).unwrap(), Received::All);
     assert_eq!(datagrams.iter().count(), 1);
     assert_eq!(datagrams.iter().next().unwrap().1, b"after");
 }

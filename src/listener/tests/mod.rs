@@ -1,6 +1,7 @@
 //! The listener with real sockets on loopback and a resolver that does what the first label says.
 
 mod access;
+mod attended;
 mod reload;
 mod tcp;
 mod udp;
@@ -20,6 +21,7 @@ use crate::wire::reply;
 use arc_swap::ArcSwap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,8 @@ pub(super) struct Fake {
     gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
     /// Which queries were taken by a task.
     tasks: Mutex<Vec<bool>>,
+    /// How many were taken by an attendant.
+    attended: AtomicUsize,
 }
 
 impl Answer for Fake {
@@ -59,6 +63,8 @@ impl Answer for Fake {
             Outcome { source: Source::Cache, rcode: Rcode::NOERROR, ede: None, transport, duration: None };
         let label = query.question().name.as_bytes();
         self.tasks.lock().unwrap().push(tokio::task::try_id().is_some());
+        let is_attended = std::thread::current().name() == Some("attendant");
+        self.attended.fetch_add(usize::from(is_attended), Ordering::SeqCst);
         let step = match label.get(1..5) {
             Some(b"late" | b"held") => Step::Wait(()),
             Some(b"drop") => Step::Drop,
