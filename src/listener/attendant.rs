@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 /// How long an attendant waits at most before it looks whether it is called back.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Attendants for each worker at most: sockets beyond are read by their worker.
+/// There may be so many attendants for each worker, of all together: sockets beyond are read by their worker.
 const FOR_EACH_WORKER: usize = 2;
 
 /// The attendants of all workers.
@@ -102,6 +102,8 @@ impl Attendants {
         let shared = Arc::clone(&attendance);
         Builder::new().name("attendant".to_owned()).spawn(move || {
             work(&shared);
+            // In this order: who hears of the end finds the place free.
+            drop(shared);
             drop(ending);
         })?;
         present.push(Arc::downgrade(&attendance));

@@ -157,7 +157,7 @@ impl<A: Answer> Desk<A> {
             match self.take_batch(Patience::None) {
                 Ok(Received::All) => return Turn::Emptied,
                 Ok(Received::Part | Received::Batch) => {}
-                Err(error) if has_nothing(&error) => return Turn::Emptied,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Emptied,
                 Err(_) => return Turn::Failed,
             }
         }
@@ -208,6 +208,8 @@ impl<A: Answer> Desk<A> {
     /// Is ready again after a bug ended the handling of a batch.
     pub(super) fn recover(&mut self, bugs: &mut Throttle) {
         self.misses.clear();
+        // With what was written of the replies: another socket of this thread would send them.
+        SCRATCH.take();
         if let Some(unsaid) = bugs.pass(clock::now()) {
             let unsaid = (unsaid > 0).then_some(unsaid);
             tracing::error!(unsaid, "a bug ended the handling of a batch of queries; going on with the next");

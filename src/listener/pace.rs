@@ -43,22 +43,25 @@ impl Pace {
         self.since.get_or_insert(now);
         self.queries = self.queries.saturating_add(count(queries));
         self.misses = self.misses.saturating_add(count(misses));
-        if self.queries >= WINDOW || self.misses > WINDOW / OFTEN {
+        if self.queries >= WINDOW || self.misses > WINDOW / OFTEN || self.took(now) > SLACK {
             self.judge(now);
         }
     }
 
     /// Takes note that nothing came until `now`.
     pub(super) fn nothing_came(&mut self, now: Instant) {
-        if now.saturating_duration_since(*self.since.get_or_insert(now)) > SLACK {
-            self.judge(now);
-        }
+        self.count(0, 0, now);
+    }
+
+    /// Returns how long the window has taken.
+    fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since.unwrap_or(now))
     }
 
     /// Judges the window and begins the next.
     fn judge(&mut self, now: Instant) {
-        let Self { since, queries, misses, brisk, .. } = *self;
-        let took = now.saturating_duration_since(since.unwrap_or(now));
+        let Self { queries, misses, brisk, .. } = *self;
+        let took = self.took(now);
         let misses_in = |number| misses.saturating_mul(number) > queries.max(WINDOW);
         let is_brisk = took <= BRISK && !misses_in(SELDOM);
         *self = Self {
@@ -132,6 +135,13 @@ mod tests {
     fn misses_are_seen_before_the_window_is_full() {
         let mut pace = Pace::default();
         pace.count(17, 17, crate::clock::now());
+        assert!(pace.is_slack());
+    }
+
+    #[test]
+    fn few_queries_are_seen_before_the_window_is_full() {
+        let mut pace = Pace::default();
+        come(&mut pace, crate::clock::now(), 20, 22, 0);
         assert!(pace.is_slack());
     }
 

@@ -39,12 +39,14 @@ const fn last_turns(batch: usize) -> usize {
 
 /// One socket of one worker.
 pub(super) struct UdpLoop<A: Answer> {
-    /// The socket as the worker's runtime watches it; None while it has an attendant.
+    /// The socket as the worker's runtime watches it; None while it has an attendant, or when it cannot be watched.
     readable: Option<AsyncFd<Arc<UdpSink>>>,
     /// What answers.
     desk: Desk<A>,
     /// Who made the socket.
     origin: Origin,
+    /// Only what was sent before the stop is still answered.
+    is_ending: bool,
     /// Those who wait in sockets instead of their workers.
     attendants: Arc<Attendants>,
 }
@@ -57,13 +59,20 @@ impl<A: Answer> UdpLoop<A> {
         origin: Origin,
         attendants: Arc<Attendants>,
     ) -> io::Result<Self> {
-        Ok(Self { readable: Some(register(&socket)?), desk: Desk::new(socket, intake), origin, attendants })
+        Ok(Self {
+            readable: Some(register(&socket)?),
+            desk: Desk::new(socket, intake),
+            origin,
+            is_ending: false,
+            attendants,
+        })
     }
 
     /// Answers until `stop`, then what the kernel still has for this socket. `reading` is given back when nothing more is
     /// read.
     pub(super) async fn run(mut self, stop: CancellationToken, reading: TaskTrackerToken) {
         self.serve(Seldom::new(stop.cancelled())).await;
+        self.is_ending = true;
         if self.origin == Origin::Bound {
             if let Err(error) = leave_group(self.desk.socket()) {
                 tracing::debug!(%error, "datagrams may come until the socket is closed");
@@ -149,7 +158,7 @@ impl<A: Answer> UdpLoop<A> {
     /// Asks for an attendant; there may be enough. A socket of another process gets none, for it is not ours to make it a
     /// blocking one.
     fn attend(&self) -> io::Result<Option<Attended>> {
-        if self.origin == Origin::Inherited {
+        if self.origin == Origin::Inherited || self.is_ending {
             return Ok(None);
         }
         // The loop itself never waits in the socket: it says so with each call.

@@ -59,7 +59,7 @@ struct Outgoing {
 }
 
 thread_local! {
-    /// One for each thread that sends: the workers.
+    /// One for each thread that sends: workers, attendants.
     static OUTGOING: RefCell<Outgoing> = RefCell::new(Outgoing {
         headers: MultiHeaders::preallocate(MOST, None),
         addresses: Vec::with_capacity(MOST),
